@@ -1,0 +1,30 @@
+-- What the relay reads and saves.
+
+create or replace function relay_cursors_read() returns table (shard int, seq bigint) language sql stable as $$
+  select c.shard, c.seq from relay_cursors c
+$$;
+
+-- The events of a shard from p_from on, in order. The row at p_from itself is the last one acknowledged: it tells whether
+-- the database still has the past that the relay saw.
+create or replace function relay_read(p_shard int, p_from bigint, p_limit int)
+returns table (seq bigint, version bigint, type smallint, format smallint, at timestamptz, id uuid, account_id uuid,
+               campaign_id uuid, data text)
+language sql stable as $$
+  select e.seq, e.version, e.type, e.format, e.at, e.id,
+         coalesce(c.account_id, (select a.id from accounts a where a.no = -e.aggregate)), c.id, e.data
+  from events e left join campaigns c on c.no = e.aggregate
+  where e.shard = p_shard and e.seq >= p_from
+  order by e.shard, e.seq
+  limit p_limit
+$$;
+
+-- Saves cursors with the event at each; never backwards, never past what is there.
+create or replace function relay_save(p_shard int[], p_seq bigint[]) returns bigint language sql volatile as $$
+  with given as (select * from unnest(p_shard, p_seq) as g(shard, seq)),
+  saved as (
+    update relay_cursors c set seq = g.seq, event_id = e.id, saved_at = clock_timestamp()
+    from given g, events e
+    where c.shard = g.shard and c.seq < g.seq and e.shard = g.shard and e.seq = g.seq
+    returning 1)
+  select count(*) from saved
+$$;

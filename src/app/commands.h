@@ -1,0 +1,13 @@
+/* The subcommands of the one binary. Each gets the arguments after its name and returns the exit code. */
+#ifndef TIDINGS_APP_COMMANDS_H
+#define TIDINGS_APP_COMMANDS_H
+
+#include "core/config.h"
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+int command_serve(const struct config *config, int argc, char **argv);
+int command_migrate(const struct config *config, int argc, char **argv);
+int command_keys(const struct config *config, int argc, char **argv);
+
+#endif

@@ -1,0 +1,75 @@
+/* tidings: one binary, a subcommand first. */
+#include <stdio.h>
+#include <string.h>
+
+#include "app/commands.h"
+
+static const char usage[] =
+    "Usage: tidings COMMAND [OPTION…]\n"
+    "\n"
+    "The backbone of referral and waitlist campaigns: domain actions over HTTP, committed with their\n"
+    "events in Postgres, relayed in order to Kafka, acted on by consumer groups.\n"
+    "\n"
+    "Commands:\n"
+    "  serve                 take requests, relay events, run the consumer groups, until SIGTERM or SIGINT\n"
+    "  migrate               bring the database's schema up; safe to run from several hosts at once\n"
+    "  config                print every setting with its type, range, default, help and current value\n"
+    "  keys create           make an API key and print it once (see `tidings keys --help`)\n"
+    "  keys list             list API keys\n"
+    "  keys revoke KEY_ID    revoke an API key\n"
+    "\n"
+    "Options:\n"
+    "  -h, --help            this text\n"
+    "  -V, --version         the version\n"
+    "\n"
+    "All settings are environment variables: see `tidings config`.\n";
+
+static int command_config(const struct config *config, int argc)
+{
+    if (argc > 0) {
+        fputs("tidings config takes no arguments\n", stderr);
+        return EXIT_USAGE;
+    }
+    config_print(config, stdout);
+    return EXIT_OK;
+}
+
+static int run(const struct config *config, const char *command, int argc, char **argv)
+{
+    if (strcmp(command, "serve") == 0)
+        return command_serve(config, argc, argv);
+    if (strcmp(command, "migrate") == 0)
+        return command_migrate(config, argc, argv);
+    if (strcmp(command, "keys") == 0)
+        return command_keys(config, argc, argv);
+    if (strcmp(command, "config") == 0)
+        return command_config(config, argc);
+    fprintf(stderr, "tidings: unknown command \"%s\"\n\n%s", command, usage);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+    const char *command = argv[1];
+    if (strcmp(command, "-h") == 0 || strcmp(command, "--help") == 0 || strcmp(command, "help") == 0) {
+        fputs(usage, stdout);
+        return EXIT_OK;
+    }
+    if (strcmp(command, "-V") == 0 || strcmp(command, "--version") == 0) {
+        puts("tidings " TIDINGS_VERSION);
+        return EXIT_OK;
+    }
+    struct config config;
+    char why[512];
+    if (!config_load(&config, why, sizeof why)) {
+        fprintf(stderr, "tidings: %s\n", why);
+        return EXIT_USAGE;
+    }
+    int code = run(&config, command, argc - 2, argv + 2);
+    config_free(&config);
+    return code;
+}

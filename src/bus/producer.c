@@ -1,0 +1,160 @@
+/* The idempotent producer, its delivery reports polled on the loop. */
+#include "bus/producer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bus/kafka.h"
+#include "bus/poller.h"
+#include "core/buf.h"
+#include "core/log.h"
+
+struct producer {
+    uv_loop_t *loop;
+    struct producer_options options;
+    rd_kafka_t *rk;
+    rd_kafka_topic_t *topic;
+    rd_kafka_queue_t *queue;
+    struct poller poller;
+    uv_work_t work;
+    bool closing;
+    void (*on_closed)(void *arg);
+    void *closed_arg;
+};
+
+static void on_reports(struct producer *p, rd_kafka_event_t *event)
+{
+    const rd_kafka_message_t *m;
+    while (!p->closing && (m = rd_kafka_event_message_next(event)) != NULL)
+        p->options.on_ack(p->options.arg, m->partition, (int64_t)(intptr_t)m->_private, m->err);
+}
+
+static void on_error(struct producer *p, rd_kafka_event_t *event)
+{
+    rd_kafka_resp_err_t error = rd_kafka_event_error(event);
+    const char *text = rd_kafka_event_error_string(event);
+    if (rd_kafka_event_error_is_fatal(event) || error == RD_KAFKA_RESP_ERR__FATAL) {
+        p->options.on_fatal(p->options.arg, text);
+        return;
+    }
+    if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+        p->options.on_brokers_down(p->options.arg, text);
+    log_debug("Kafka producer", "error", rd_kafka_err2name(error), "text", text);
+}
+
+/* The queue's signal is edge-triggered: drain to empty. */
+static void on_ready(void *arg)
+{
+    struct producer *p = arg;
+    rd_kafka_event_t *event;
+    bool acks = false;
+    while (!p->closing && (event = rd_kafka_queue_poll(p->queue, 0)) != NULL) {
+        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR) {
+            on_reports(p, event);
+            acks = true;
+        } else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR) {
+            on_error(p, event);
+        }
+        rd_kafka_event_destroy(event);
+    }
+    if (acks && !p->closing)
+        p->options.on_acks_end(p->options.arg);
+}
+
+static rd_kafka_conf_t *producer_conf(const struct config *config)
+{
+    char linger[32];
+    snprintf(linger, sizeof linger, "%" PRId64, config->kafka_linger_ms);
+    rd_kafka_conf_t *conf = kafka_conf(config, "tidings-relay");
+    kafka_conf_set(conf, "enable.idempotence", "true");
+    kafka_conf_set(conf, "enable.gapless.guarantee", "true");
+    kafka_conf_set(conf, "acks", "all");
+    kafka_conf_set(conf, "max.in.flight.requests.per.connection", "5");
+    kafka_conf_set(conf, "linger.ms", linger);
+    kafka_conf_set(conf, "compression.type", "lz4");
+    kafka_conf_set(conf, "queue.buffering.max.messages", "1000000"); /* the relay's windows bound it */
+    rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
+    return conf;
+}
+
+struct producer *producer_open(uv_loop_t *loop, const struct producer_options *options, char *why, size_t why_size)
+{
+    struct producer *p = xcalloc(1, sizeof *p);
+    p->loop = loop;
+    p->options = *options;
+    rd_kafka_conf_t *conf = producer_conf(options->config);
+    p->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, why_size);
+    if (!p->rk) {
+        rd_kafka_conf_destroy(conf);
+        free(p);
+        return NULL;
+    }
+    rd_kafka_topic_conf_t *topic_conf = rd_kafka_topic_conf_new();
+    char ignored[128];
+    rd_kafka_topic_conf_set(topic_conf, "message.timeout.ms", "0", ignored, sizeof ignored);
+    p->topic = rd_kafka_topic_new(p->rk, options->config->kafka_topic, topic_conf);
+    p->queue = rd_kafka_queue_get_main(p->rk);
+    poller_open(&p->poller, loop, 50, on_ready, p);
+    poller_watch(&p->poller, p->queue);
+    return p;
+}
+
+enum producer_result producer_send(struct producer *p, int32_t partition, const void *key, size_t key_len, const void *value,
+                                   size_t value_len, const struct producer_header *headers, size_t header_count,
+                                   int64_t tag, rd_kafka_resp_err_t *error)
+{
+    rd_kafka_headers_t *list = rd_kafka_headers_new(header_count);
+    for (size_t i = 0; i < header_count; i++)
+        rd_kafka_header_add(list, headers[i].name, -1, headers[i].value, -1);
+    *error = rd_kafka_producev(p->rk, RD_KAFKA_V_RKT(p->topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_KEY(key, key_len),
+                               RD_KAFKA_V_VALUE((void *)(uintptr_t)value, value_len), RD_KAFKA_V_HEADERS(list),
+                               RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_OPAQUE((void *)(intptr_t)tag),
+                               RD_KAFKA_V_END);
+    if (*error == RD_KAFKA_RESP_ERR_NO_ERROR)
+        return PRODUCER_SENT;
+    rd_kafka_headers_destroy(list); /* ours again when the call fails */
+    return *error == RD_KAFKA_RESP_ERR__QUEUE_FULL ? PRODUCER_FULL : PRODUCER_REFUSED;
+}
+
+/* --- close ------------------------------------------------------------------------------------------------------ */
+
+static void destroy_work(uv_work_t *work)
+{
+    struct producer *p = work->data;
+    rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+    rd_kafka_queue_destroy(p->queue);
+    rd_kafka_topic_destroy(p->topic);
+    rd_kafka_destroy(p->rk); /* joins its threads */
+}
+
+static void destroy_done(uv_work_t *work, int status)
+{
+    struct producer *p = work->data;
+    (void)status;
+    void (*on_closed)(void *) = p->on_closed;
+    void *arg = p->closed_arg;
+    free(p);
+    if (on_closed)
+        on_closed(arg);
+}
+
+static void on_poller_closed(void *arg)
+{
+    struct producer *p = arg;
+    p->work.data = p;
+    if (uv_queue_work(p->loop, &p->work, destroy_work, destroy_done) != 0) {
+        destroy_work(&p->work);
+        destroy_done(&p->work, 0);
+    }
+}
+
+void producer_close(struct producer *p, void (*on_closed)(void *arg), void *arg)
+{
+    p->closing = true;
+    p->on_closed = on_closed;
+    p->closed_arg = arg;
+    poller_unwatch(&p->poller, p->queue);
+    poller_close(&p->poller, on_poller_closed);
+}

@@ -1,0 +1,225 @@
+/* The transactions of a run. */
+#include "consumers/run_tx.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "consumers/dead_letter.h"
+#include "core/buf.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/pg.h"
+#include "handlers/sql.h"
+
+#define DAY_US 86400000000LL
+
+struct tx {
+    const struct run_env *env;
+    struct item *const *items;
+    size_t count;
+    struct run run;
+    PGresult *failed;
+    bool behind;
+};
+
+/* --- dedupe rows --- */
+
+/* Claims the records' events for the group: what is claimed already, or too old to tell, is known. */
+static bool claim(struct tx *t)
+{
+    struct run *run = &t->run;
+    struct buf ids = {0}, times = {0};
+    int64_t oldest = clock_wall_us() - run->config->handled_keep_days * DAY_US;
+    sql_array_begin(&ids);
+    sql_array_begin(&times);
+    for (size_t i = 0; i < run->count; i++) {
+        const struct event *e = &run->records[i]->event;
+        char at[RFC3339_SIZE];
+        rfc3339_format(e->at_us, at);
+        sql_array_uuid(&ids, e->id);
+        sql_array_text(&times, at);
+        run->records[i]->known = true;
+    }
+    const char *const values[] = {t->env->handler->group, sql_array_end(&ids), sql_array_end(&times)};
+    PGresult *r = run_sql(run, &t->failed, "select * from handled_claim($1, $2, $3)", 3, values);
+    for (int row = 0; r && row < PQntuples(r); row++) {
+        long place = strtol(PQgetvalue(r, row, 0), NULL, 10); /* from 1 */
+        if (place < 1 || (size_t)place > run->count)
+            continue;
+        struct record *record = run->records[place - 1];
+        record->known = record->event.at_us < oldest && !t->env->handler->any_age;
+    }
+    PQclear(r);
+    buf_free(&ids);
+    buf_free(&times);
+    return r != NULL;
+}
+
+/* A record that is not done has had no effect: its event must not count as handled when it comes again. */
+static bool unclaim(struct tx *t)
+{
+    struct buf ids = {0};
+    size_t count = 0;
+    sql_array_begin(&ids);
+    for (size_t i = 0; i < t->run.count; i++) {
+        const struct record *record = t->run.records[i];
+        if (record->outcome == OUTCOME_DONE || record->known)
+            continue;
+        sql_array_uuid(&ids, record->event.id);
+        count++;
+    }
+    const char *const values[] = {t->env->handler->group, sql_array_end(&ids)};
+    PGresult *r = NULL;
+    if (count > 0)
+        r = run_sql(&t->run, &t->failed, "select handled_release($1, $2)", 2, values);
+    PQclear(r);
+    buf_free(&ids);
+    return count == 0 || r != NULL;
+}
+
+/* --- what is done within the transaction --- */
+
+static bool waits(const struct item *it)
+{
+    return it->record.outcome == OUTCOME_RETRY || it->record.outcome == OUTCOME_UNAVAILABLE;
+}
+
+/* Order within a key: nothing that comes after a record that must be tried again may stay. */
+static bool find_behind(struct item *const *items, size_t count)
+{
+    bool found = false, blocked = false;
+    for (size_t i = 0; i < count; i++) {
+        blocked = (i > 0 && items[i]->key == items[i - 1]->key && blocked) || waits(items[i]);
+        if (blocked && !waits(items[i])) {
+            items[i]->result = ITEM_BEHIND;
+            found = true;
+        }
+    }
+    return found;
+}
+
+static bool bury_rejected(struct tx *t)
+{
+    for (size_t i = 0; i < t->count; i++)
+        if (t->items[i]->record.outcome == OUTCOME_REJECT &&
+            !dead_letter_write(&t->run, t->env->handler->group, t->items[i], &t->failed))
+            return false;
+    return true;
+}
+
+static void give_up_spent(const struct run_env *env, struct record *r)
+{
+    if (r->outcome != OUTCOME_RETRY || r->attempt + 1 < env->config->retry_max_attempts)
+        return;
+    r->outcome = OUTCOME_REJECT;
+    char last[sizeof r->reason];
+    memcpy(last, r->reason, sizeof last);
+    snprintf(r->reason, sizeof r->reason, "gave up after %d attempts: %.150s", r->attempt + 1, last);
+}
+
+static bool apply_body(struct tx *t)
+{
+    const struct handler *h = t->env->handler;
+    if (t->run.count > 0 && h->dedupe && !claim(t))
+        return false;
+    if (t->run.count > 0 && !h->apply(&t->run, &t->failed))
+        return false;
+    for (size_t i = 0; i < t->run.count; i++)
+        give_up_spent(t->env, t->run.records[i]);
+    t->behind = find_behind(t->items, t->count);
+    return !t->behind && (!h->dedupe || unclaim(t)) && bury_rejected(t);
+}
+
+static bool settle_body(struct tx *t)
+{
+    for (size_t i = 0; i < t->run.count; i++)
+        give_up_spent(t->env, t->run.records[i]);
+    return t->env->handler->settle(&t->run, &t->failed) && bury_rejected(t);
+}
+
+/* --- begin, commit, rollback --- */
+
+static bool command(struct tx *t, const char *sql, const char *tag)
+{
+    PGresult *r = run_sql(&t->run, &t->failed, sql, 0, NULL);
+    bool ok = r && strcmp(PQcmdStatus(r), tag) == 0; /* the commit of a failed transaction answers ROLLBACK */
+    PQclear(r);
+    return ok;
+}
+
+static enum tx_end explain(struct tx *t, char *why, size_t why_size)
+{
+    const char *text = t->failed ? PQresultErrorField(t->failed, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    snprintf(why, why_size, "%s", text ? text : "the connection to Postgres was lost");
+    if (!t->failed)
+        return TX_AWAY;
+    switch (pg_classify(t->run.conn, t->failed)) {
+    case PG_DATA:
+        return TX_DATA;
+    case PG_BUG:
+        log_error("a group's statement is refused by Postgres", "group", t->env->handler->group, "error", why);
+        return TX_AWAY;
+    default:
+        return TX_AWAY;
+    }
+}
+
+static enum tx_end transaction(struct tx *t, bool (*body)(struct tx *), char *why, size_t why_size)
+{
+    const struct run_env *env = t->env;
+    int64_t start = clock_mono_us();
+    t->run.config = env->config;
+    t->run.stop_at = env->stop_at;
+    t->run.conn = db_pool_take(env->db, start + env->config->db_stall_ms * 1000, why, why_size);
+    if (!t->run.conn)
+        return TX_AWAY;
+    t->run.deadline_us = clock_mono_us() + db_pool_statement_us(env->db);
+    enum tx_end end = TX_COMMITTED;
+    if (!command(t, "begin", "BEGIN") || !body(t) || !command(t, "commit", "COMMIT")) {
+        end = t->behind ? TX_BEHIND : explain(t, why, why_size);
+        if (PQtransactionStatus(t->run.conn) != PQTRANS_IDLE)
+            command(t, "rollback", "ROLLBACK");
+    }
+    PQclear(t->failed);
+    db_pool_give(env->db, t->run.conn);
+    return end;
+}
+
+/* The records that the handler shall see. The array is the caller's to free. */
+static struct record **records_of(struct item *const *items, size_t count, size_t *record_count)
+{
+    struct record **records = xmalloc((count + 1) * sizeof(struct record *));
+    *record_count = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!items[i]->bury)
+            records[(*record_count)++] = &items[i]->record;
+    return records;
+}
+
+static enum tx_end run_tx(const struct run_env *env, void *worker, struct item *const *items, size_t count,
+                          bool (*body)(struct tx *), char *why, size_t why_size)
+{
+    struct tx t = {.env = env, .items = items, .count = count, .run.worker = worker};
+    t.run.records = records_of(items, count, &t.run.count);
+    enum tx_end end = transaction(&t, body, why, why_size);
+    free(t.run.records);
+    return end;
+}
+
+enum tx_end run_tx_apply(const struct run_env *env, void *worker, struct item *const *items, size_t count, char *why,
+                         size_t why_size)
+{
+    return run_tx(env, worker, items, count, apply_body, why, why_size);
+}
+
+enum tx_end run_tx_settle(const struct run_env *env, void *worker, struct item *const *items, size_t count, char *why,
+                          size_t why_size)
+{
+    return run_tx(env, worker, items, count, settle_body, why, why_size);
+}
+
+enum tx_end run_tx_bury(const struct run_env *env, struct item *const *items, size_t count, char *why, size_t why_size)
+{
+    return run_tx(env, NULL, items, count, bury_rejected, why, why_size);
+}

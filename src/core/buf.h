@@ -1,0 +1,34 @@
+/* A growable byte buffer. Not thread-safe. Aborts when memory is exhausted (the process is restarted, nothing is lost). */
+#ifndef TIDINGS_CORE_BUF_H
+#define TIDINGS_CORE_BUF_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct buf {
+    char *data; /* NULL while cap is 0; not NUL-terminated unless buf_cstr was called */
+    size_t len, cap;
+};
+
+void buf_free(struct buf *b);                  /* and back to empty */
+void buf_clear(struct buf *b);                 /* keeps the memory */
+char *buf_grow(struct buf *b, size_t extra);   /* room for extra bytes past len; returns data + len; len unchanged */
+void buf_add(struct buf *b, const void *data, size_t len);
+void buf_adds(struct buf *b, const char *text);
+void buf_addc(struct buf *b, char c);
+void buf_add_int(struct buf *b, int64_t value);
+void buf_add_u32be(struct buf *b, uint32_t v); /* network order, as Postgres' binary format has it */
+void buf_add_u64be(struct buf *b, uint64_t v);
+void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A JSON string with its quotes; text must be UTF-8. Escapes ", \ and control characters only. */
+void buf_add_json(struct buf *b, const char *text, size_t len);
+const char *buf_cstr(struct buf *b);           /* NUL-terminates (len unchanged) */
+
+/* malloc family that aborts with a message instead of returning NULL. */
+void *xmalloc(size_t size);
+void *xcalloc(size_t n, size_t size);
+void *xrealloc(void *p, size_t size);
+char *xstrdup(const char *s);
+char *xstrndup(const char *s, size_t len);
+
+#endif

@@ -1,0 +1,63 @@
+/* The one table of settings: field, environment variable, type, minimum, maximum, default, help.
+ * INT: integer within [min, max]. STR: text of at most max bytes, min 1 = must not be empty. SECRET: a STR that is never
+ * printed. ENUM: one of the words in `help` up to the colon, separated by '|'. A NULL default means: unset (NULL). */
+#ifndef TIDINGS_CORE_CONFIG_TABLE_H
+#define TIDINGS_CORE_CONFIG_TABLE_H
+
+/* clang-format off */
+#define CONFIG_TABLE(X)                                                                                                \
+  X(database_url, "DATABASE_URL", SECRET, 1, 4096, "postgresql://localhost/tidings",                                   \
+    "libpq connection string of the primary; a direct connection, not a transaction pooler")                           \
+  X(kafka_brokers, "KAFKA_BROKERS", STR, 1, 4096, "localhost:9092", "comma-separated list of Kafka brokers")           \
+  X(kafka_topic, "KAFKA_TOPIC", STR, 1, 249, "domain-events", "topic of the domain events")                            \
+  X(kafka_group_prefix, "KAFKA_GROUP_PREFIX", STR, 0, 128, "", "put before each consumer group's name, for sharing a cluster") \
+  X(pool_size, "KAFKA_WORKER_POOL_SIZE", INT, 1, 512, "10", "worker threads of each consumer group")                   \
+  X(email_pool_size, "EMAIL_WORKER_POOL_SIZE", INT, 1, 512, NULL, "worker threads of email-workers; unset: KAFKA_WORKER_POOL_SIZE") \
+  X(groups, "GROUPS_ENABLED", STR, 0, 1024, "all", "consumer groups to run in this process: all, none, or a comma-separated list") \
+  X(worker_db_connections, "WORKER_DB_CONNECTIONS", INT, 1, 256, "4", "Postgres connections shared by all workers of the process") \
+  X(group_window, "GROUP_WINDOW", INT, 16, 1000000, "5000", "records per partition taken from Kafka and not yet finished") \
+  X(run_max, "GROUP_RUN_MAX", INT, 1, 10000, "200", "records that one handler call takes at most")                     \
+  X(retry_max_attempts, "RETRY_MAX_ATTEMPTS", INT, 1, 1000, "12", "attempts of a record that fails for a passing reason, then dead letter") \
+  X(retry_base_ms, "RETRY_BASE_MS", INT, 1, 60000, "200", "first back-off of a retry in ms; doubles each time, with jitter") \
+  X(retry_max_ms, "RETRY_MAX_MS", INT, 1, 3600000, "30000", "longest back-off of a retry in ms")                       \
+  X(handled_keep_days, "HANDLED_KEEP_DAYS", INT, 1, 3650, "14", "days that a group remembers handled events; longer than the topic's retention") \
+  X(http_listen, "HTTP_LISTEN", STR, 1, 256, "127.0.0.1:8080", "address:port to listen on; [::1]:8080 for IPv6")       \
+  X(http_max_connections, "HTTP_MAX_CONNECTIONS", INT, 1, 1000000, "10000", "open HTTP connections; more are closed at once") \
+  X(http_max_body, "HTTP_MAX_BODY_BYTES", INT, 1024, 1048576, "65536", "largest request body in bytes")                \
+  X(http_idle_timeout_ms, "HTTP_REQUEST_TIMEOUT_MS", INT, 100, 3600000, "15000", "idle time, headers and body of one request, together, in ms") \
+  X(http_answer_timeout_ms, "HTTP_ANSWER_TIMEOUT_MS", INT, 100, 3600000, "30000", "longest wait for an action's outcome in ms, then 503 outcome-unknown") \
+  X(public_url, "PUBLIC_URL", STR, 1, 1024, "http://127.0.0.1:8080", "base URL under which people reach this service; links in mails start with it") \
+  X(token_secret, "TOKEN_SECRET", SECRET, 16, 4096, NULL, "secret that signs verification links, the same on all hosts; comma-separated to rotate: first signs, all verify") \
+  X(token_ttl_s, "TOKEN_TTL_SECONDS", INT, 60, 31536000, "604800", "life of a verification link in seconds")           \
+  X(key_cache_ms, "KEY_CACHE_MS", INT, 0, 600000, "5000", "how long an API key's lookup is remembered in ms")          \
+  X(lanes, "LANES", INT, 1, 64, "2", "write connections to Postgres")                                                  \
+  X(lane_batch, "LANE_BATCH", INT, 1, 5000, "400", "actions committed in one transaction at most")                     \
+  X(lane_queue, "LANE_QUEUE", INT, 1, 1000000, "20000", "actions waiting in one lane at most; more are answered 503 at once") \
+  X(lane_queue_bytes, "LANE_QUEUE_BYTES", INT, 65536, 1073741824, "33554432", "bytes of actions waiting in one lane at most") \
+  X(lane_lock_timeout_ms, "LANE_LOCK_TIMEOUT_MS", INT, 10, 600000, "2000", "wait for a shard's lock in ms, then 503")   \
+  X(readers, "READ_CONNECTIONS", INT, 1, 64, "2", "read connections to Postgres")                                      \
+  X(read_queue, "READ_QUEUE", INT, 1, 1000000, "20000", "reads waiting at most; more are answered 503 at once")        \
+  X(db_connect_timeout_s, "DB_CONNECT_TIMEOUT_SECONDS", INT, 2, 60, "3", "time to connect to Postgres in seconds")     \
+  X(db_stall_ms, "DB_STALL_MS", INT, 1000, 600000, "10000", "a connection whose answer takes longer counts as lost, in ms") \
+  X(relay_window, "RELAY_WINDOW", INT, 1, 1000000, "10000", "events per partition given to Kafka and not yet acknowledged") \
+  X(relay_window_bytes, "RELAY_WINDOW_BYTES", INT, 65536, 1073741824, "8388608", "bytes per partition given to Kafka and not yet acknowledged") \
+  X(relay_poll_ms, "RELAY_POLL_MS", INT, 1, 60000, "500", "how often the relay looks for events that other hosts committed, in ms") \
+  X(relay_save_ms, "RELAY_SAVE_MS", INT, 10, 60000, "500", "how often the relay saves its cursors, in ms")             \
+  X(kafka_linger_ms, "KAFKA_LINGER_MS", INT, 0, 1000, "2", "time the producer waits to fill a batch, in ms")           \
+  X(mail_transport, "MAIL_TRANSPORT", ENUM, 0, 0, "maildir", "smtp|maildir|discard: where mails go; discard writes the row alone, for load tests") \
+  X(maildir, "MAILDIR", STR, 1, 4096, "var/mail", "directory of MAIL_TRANSPORT=maildir")                               \
+  X(mail_from, "MAIL_FROM", STR, 3, 320, "Tidings <tidings@localhost>", "From of all mails")                           \
+  X(mail_max_age_s, "MAIL_MAX_AGE_SECONDS", INT, 60, 31536000, "604800", "events older than this are recorded as expired, their mail not sent") \
+  X(smtp_url, "SMTP_URL", STR, 1, 1024, "smtp://127.0.0.1:25", "server of MAIL_TRANSPORT=smtp: smtp://host:port or smtps://host:port") \
+  X(smtp_username, "SMTP_USERNAME", STR, 0, 256, NULL, "SMTP AUTH user; unset: no AUTH")                               \
+  X(smtp_password, "SMTP_PASSWORD", SECRET, 0, 1024, NULL, "SMTP AUTH password")                                       \
+  X(smtp_starttls, "SMTP_STARTTLS", ENUM, 0, 0, "try", "off|try|require: STARTTLS on smtp:// connections")            \
+  X(smtp_timeout_ms, "SMTP_TIMEOUT_MS", INT, 100, 600000, "20000", "time for one mail over SMTP in ms")                \
+  X(templates_dir, "TEMPLATES_DIR", STR, 1, 4096, NULL, "directory of mail templates that replace the built-in ones")  \
+  X(shards, "SHARDS", INT, 1, 1024, "10", "hash classes of aggregates; fixed at the first migrate")                    \
+  X(log_level, "LOG_LEVEL", ENUM, 0, 0, "info", "debug|info|warn|error: least level that is logged")                  \
+  X(log_format, "LOG_FORMAT", ENUM, 0, 0, "logfmt", "logfmt|json: format of the log on standard error")                \
+  X(shutdown_timeout_ms, "SHUTDOWN_TIMEOUT_MS", INT, 100, 600000, "10000", "time for a clean stop in ms")
+/* clang-format on */
+
+#endif

@@ -1,0 +1,45 @@
+/* Errors are values: one table gives each its name, HTTP status, whether trying again can help, and a title.
+ * Any thread. A problem+json answer's `type` is "urn:tidings:problem:<slug>". */
+#ifndef TIDINGS_CORE_ERR_H
+#define TIDINGS_CORE_ERR_H
+
+#include <stdbool.h>
+
+/*        name                 HTTP  retriable slug                     title */
+#define ERR_TABLE(X)                                                                                                   \
+    X(ERR_NONE,                200, false, "none",                "No error")                                          \
+    X(ERR_MALFORMED,           400, false, "malformed",           "The request cannot be parsed")                      \
+    X(ERR_UNAUTHORIZED,        401, false, "unauthorized",        "A valid API key is required")                       \
+    X(ERR_FORBIDDEN,           403, false, "forbidden",           "This API key may not do that")                      \
+    X(ERR_NO_ROUTE,            404, false, "no-route",            "No such resource")                                  \
+    X(ERR_NO_CAMPAIGN,         404, false, "no-campaign",         "No such campaign")                                  \
+    X(ERR_NO_USER,             404, false, "no-user",             "No such user in this campaign")                     \
+    X(ERR_METHOD,              405, false, "method-not-allowed",  "Method not allowed here")                           \
+    X(ERR_EMAIL_TAKEN,         409, false, "email-taken",         "This e-mail address has already signed up")         \
+    X(ERR_TOO_LARGE,           413, false, "too-large",           "The request is too large")                          \
+    X(ERR_MEDIA_TYPE,          415, false, "media-type",          "The body must be application/json")                 \
+    X(ERR_INVALID,             422, false, "invalid",             "A field is not valid")                              \
+    X(ERR_NO_REFERRER,         422, false, "unknown-referral-code", "No user has this referral code")                  \
+    X(ERR_BAD_TOKEN,           422, false, "bad-token",           "The verification token is not valid")               \
+    X(ERR_TOKEN_EXPIRED,       422, false, "token-expired",       "The verification token has expired")                \
+    X(ERR_INTERNAL,            500, false, "internal",            "Internal error")                                    \
+    X(ERR_OVERLOADED,          503, true,  "overloaded",          "Too many requests are waiting")                     \
+    X(ERR_DB_UNAVAILABLE,      503, true,  "database-unavailable", "The database is not available")                    \
+    X(ERR_OUTCOME_UNKNOWN,     503, true,  "outcome-unknown",     "The outcome of this action is not known")           \
+    X(ERR_SHUTTING_DOWN,       503, true,  "shutting-down",       "The service is shutting down")                      \
+    X(ERR_TIMEOUT,             504, true,  "timeout",             "The request took too long")
+
+enum err {
+#define ERR_ENUM(name, status, retriable, slug, title) name,
+    ERR_TABLE(ERR_ENUM)
+#undef ERR_ENUM
+        ERR_COUNT
+};
+
+const char *err_name(enum err e);      /* "ERR_INVALID" */
+int err_http_status(enum err e);       /* 100..599 */
+bool err_retriable(enum err e);        /* the same request may succeed later */
+const char *err_slug(enum err e);      /* "invalid" */
+const char *err_title(enum err e);     /* a sentence for people */
+
+#endif

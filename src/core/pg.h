@@ -1,0 +1,27 @@
+/* Postgres connections: how one is opened, what its session is pinned to, and what an error means. */
+#ifndef TIDINGS_CORE_PG_H
+#define TIDINGS_CORE_PG_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What kind of failure a SQLSTATE is: decides who is to blame and what happens next. */
+enum pg_failure {
+    PG_OK,
+    PG_DATA,       /* the statement's input: split the batch until the culprit is alone */
+    PG_TRANSIENT,  /* nobody's fault: resources, read-only, serialization, deadlock, lock time-out: try again or 503 */
+    PG_CONNECTION, /* the connection is gone or unusable */
+    PG_BUG,        /* our SQL or schema is wrong: 500, never retried blindly */
+};
+enum pg_failure pg_classify(const PGconn *conn, const PGresult *result);
+
+/* Opens a connection and pins its session (READ COMMITTED, synchronous_commit=on, TimeZone=UTC, search_path=tidings,
+ * client_encoding=UTF8, tcp_user_timeout, application_name). Blocks: up to connect_timeout_s for
+ * each host of the URL, and for DNS as long as the resolver takes: never call on the loop thread. Returns a connection, or NULL with the reason in why. */
+PGconn *pg_open(const char *url, const char *application_name, int connect_timeout_s, char *why, size_t why_size);
+
+/* Runs one statement without rows; true on success, else the reason in why. Blocks. */
+bool pg_run(PGconn *conn, const char *sql, char *why, size_t why_size);
+
+#endif

@@ -1,0 +1,431 @@
+/* The relay: life cycle, the producer, and what is sent to it. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "relay/relay_int.h"
+
+enum {
+    TICK_MS = 50,
+    PROBE_TIMEOUT_MS = 5000,
+    BACKOFF_BASE_MS = 100,
+    BACKOFF_MAX_MS = 5000,
+    STUCK_ATTEMPTS = 5, /* failed deliveries of one event in a row: it can never be delivered */
+};
+
+static const int64_t IDLE_US = 3600LL * 1000000; /* brokers may forget a producer that was idle for so long */
+
+static void start_probe(struct relay *r);
+static void open_producer(struct relay *r);
+static void reset_producer(struct relay *r, const char *why);
+
+void relay_raise_alarm(struct relay *r, const char *why)
+{
+    if (!r->alarm)
+        log_error("the relay stopped and needs a person", "reason", why);
+    r->alarm = true;
+    snprintf(r->trouble, sizeof r->trouble, "%s", why);
+    metric_gauge(M_RELAY_ALARM, 1);
+}
+
+/* --- sending ---------------------------------------------------------------------------------------------------- */
+
+/* CloudEvents 1.0, Kafka binding, binary mode; and a W3C trace whose id is the event's. */
+static size_t make_headers(const struct event_row *row, char text[5][96], struct producer_header headers[8])
+{
+    char id[UUID_TEXT_SIZE], source[UUID_TEXT_SIZE];
+    uuid_format(row->id, id);
+    event_key(row, source);
+    snprintf(text[0], sizeof text[0], "%s", id);
+    snprintf(text[1], sizeof text[1], "/aggregates/%s", source);
+    rfc3339_format(row->at_us, text[2]);
+    snprintf(text[3], sizeof text[3], "00-%.8s%.4s%.4s%.4s%.12s-%.4s%.12s-01", id, id + 9, id + 14, id + 19, id + 24, id + 19,
+             id + 24);
+    size_t n = 0;
+    headers[n++] = (struct producer_header){"content-type", "application/json"};
+    headers[n++] = (struct producer_header){"ce_specversion", "1.0"};
+    headers[n++] = (struct producer_header){"ce_id", text[0]};
+    headers[n++] = (struct producer_header){"ce_type", event_type_name(row->type)};
+    headers[n++] = (struct producer_header){"ce_source", text[1]};
+    headers[n++] = (struct producer_header){"ce_time", text[2]};
+    headers[n++] = (struct producer_header){"traceparent", text[3]};
+    return n;
+}
+
+/* An event that can never be delivered must not be skipped: its partition stops, the others go on. */
+static void halt_partition(struct relay *r, uint32_t partition, int64_t seq, rd_kafka_resp_err_t error)
+{
+    log_error("an event cannot be delivered; its partition stops", "partition", log_int(partition), "seq", log_int(seq),
+              "error", rd_kafka_err2str(error));
+    window_halt(r->window, partition);
+    metric_gauge(M_RELAY_ALARM, 1);
+}
+
+static size_t send_row(void *arg, uint32_t partition, const struct event_row *row)
+{
+    struct relay *r = arg;
+    char key[UUID_TEXT_SIZE], text[5][96];
+    struct producer_header headers[8];
+    rd_kafka_resp_err_t error;
+    if (!event_type_name(row->type)) {
+        relay_raise_alarm(r, "the events table has a type that this binary does not know");
+        return 0;
+    }
+    buf_clear(&r->value);
+    event_value(row, &r->value);
+    size_t key_len = event_key(row, key);
+    size_t header_count = make_headers(row, text, headers);
+    switch (producer_send(r->producer, (int32_t)partition, key, key_len, r->value.data, r->value.len, headers, header_count,
+                          row->seq, &error)) {
+    case PRODUCER_SENT:
+        metric_add(r->from_postgres ? r->m_postgres : r->m_memory, 1);
+        return r->value.len + 1;
+    case PRODUCER_FULL:
+        return 0;
+    default:
+        snprintf(r->trouble, sizeof r->trouble, "%s", rd_kafka_err2str(error));
+        if (error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+            halt_partition(r, partition, row->seq, error);
+        return 0; /* anything else passes, or comes back as a failed delivery */
+    }
+}
+
+void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count, bool from_postgres)
+{
+    if (!r->producer || r->alarm || !r->cursors_known) {
+        for (size_t i = 0; r->window && i < count; i++)
+            window_saw(r->window, rows[i].shard, rows[i].seq);
+        return;
+    }
+    r->from_postgres = from_postgres;
+    window_feed(r->window, rows, count, send_row, r);
+}
+
+void relay_feed(struct relay *r, const struct event_row *rows, size_t count)
+{
+    relay_send_rows(r, rows, count, false);
+    source_fill(r); /* rows that did not fit, or came after a gap */
+}
+
+/* --- acknowledgements ------------------------------------------------------------------------------------------- */
+
+/* An event that fails again and again, each time with a new producer, will never be delivered. */
+static void count_failure(struct relay *r, uint32_t partition, int64_t seq, rd_kafka_resp_err_t error)
+{
+    if (r->stuck_partition == partition && r->stuck_seq == seq)
+        r->stuck_count++;
+    else
+        r->stuck_count = 1;
+    r->stuck_partition = partition;
+    r->stuck_seq = seq;
+    if (r->stuck_count >= STUCK_ATTEMPTS)
+        halt_partition(r, partition, seq, error);
+}
+
+static void on_ack(void *arg, int32_t partition, int64_t seq, rd_kafka_resp_err_t error)
+{
+    struct relay *r = arg;
+    int64_t at_us;
+    if (!r->producer)
+        return; /* reset earlier in this burst */
+    if (error) {
+        /* A purge's own reports are of no interest; the first real failure of a partition is its oldest event's. */
+        if (error != RD_KAFKA_RESP_ERR__PURGE_QUEUE && error != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT
+            && error != RD_KAFKA_RESP_ERR__FATAL)
+            count_failure(r, (uint32_t)partition, seq, error);
+        reset_producer(r, rd_kafka_err2str(error));
+        return;
+    }
+    if (!window_ack(r->window, (uint32_t)partition, seq, clock_mono_us(), &at_us)) {
+        reset_producer(r, "acknowledgements out of order");
+        return;
+    }
+    r->brokers_down = false;
+    r->opening_attempt = 0;
+    metric_inc(M_RELAY_ACKED);
+    metric_seen(M_RELAY_LATENCY, clock_wall_us() - at_us);
+}
+
+static void on_acks_end(void *arg)
+{
+    source_fill(arg); /* there is room again */
+}
+
+static void on_fatal(void *arg, const char *why)
+{
+    struct relay *r = arg;
+    if (r->producer)
+        reset_producer(r, why);
+}
+
+static void on_brokers_down(void *arg, const char *why)
+{
+    struct relay *r = arg;
+    if (!r->brokers_down)
+        log_warn("no Kafka broker can be reached; the relay waits", "reason", why);
+    r->brokers_down = true;
+    snprintf(r->trouble, sizeof r->trouble, "%s", why);
+}
+
+/* --- the producer ----------------------------------------------------------------------------------------------- */
+
+static void on_retry(uv_timer_t *timer)
+{
+    struct relay *r = timer->data;
+    if (r->closing)
+        return;
+    if (!r->window)
+        start_probe(r);
+    else if (!r->producer)
+        open_producer(r);
+}
+
+static void open_producer(struct relay *r)
+{
+    struct producer_options options = {
+        .config = r->config,
+        .on_ack = on_ack,
+        .on_acks_end = on_acks_end,
+        .on_fatal = on_fatal,
+        .on_brokers_down = on_brokers_down,
+        .arg = r,
+    };
+    r->producer = producer_open(r->loop, &options, r->trouble, sizeof r->trouble);
+    if (!r->producer) {
+        log_warn("cannot make a Kafka producer; trying again", "reason", r->trouble);
+        uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->opening_attempt++, BACKOFF_BASE_MS, BACKOFF_MAX_MS), 0);
+        return;
+    }
+    source_fill(r);
+}
+
+static void on_producer_closed(void *arg)
+{
+    struct relay *r = arg;
+    r->open_parts--;
+    if (!r->closing)
+        uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->opening_attempt++, BACKOFF_BASE_MS, BACKOFF_MAX_MS), 0);
+}
+
+/* A failed delivery: whatever is in flight is given up, and all past the cursor goes through a new producer. */
+static void reset_producer(struct relay *r, const char *why)
+{
+    struct producer *p = r->producer;
+    log_warn("a delivery to Kafka failed; sending again from the cursor with a new producer", "reason", why);
+    snprintf(r->trouble, sizeof r->trouble, "%s", why);
+    metric_inc(M_RELAY_RESETS);
+    r->producer = NULL;
+    window_rewind(r->window);
+    r->open_parts++;
+    producer_close(p, on_producer_closed, r);
+}
+
+/* --- the topic -------------------------------------------------------------------------------------------------- */
+
+/* Pool thread. */
+static void probe_work(uv_work_t *work)
+{
+    struct relay *r = work->data;
+    r->probe_partitions = 0;
+    if (topic_probe(r->config, PROBE_TIMEOUT_MS, &r->facts, r->probe_why, sizeof r->probe_why))
+        r->probe_partitions = r->fix(r->fix_arg, r->facts.partitions, r->probe_why, sizeof r->probe_why);
+}
+
+static void warn_of_topic(const struct relay *r)
+{
+    if (r->facts.replicas < 2)
+        log_warn("the topic has one replica: a lost broker disk loses acknowledged events", "topic", r->config->kafka_topic);
+    else if (r->facts.min_insync_replicas == 1)
+        log_warn("min.insync.replicas is 1: an acknowledged event may be lost with its leader (2 is safe)", "topic",
+                 r->config->kafka_topic);
+    if (r->facts.max_message_bytes >= 0 && r->facts.max_message_bytes < 65536)
+        log_warn("max.message.bytes of the topic is below 65536: an event may not fit", "topic", r->config->kafka_topic);
+    if (r->facts.partitions > r->partitions)
+        log_warn("the topic has grown; the partitions fixed at the first start stay in use", "topic", r->config->kafka_topic,
+                 "partitions", log_int(r->facts.partitions), "used", log_int(r->partitions));
+}
+
+static void probe_done(uv_work_t *work, int status)
+{
+    struct relay *r = work->data;
+    (void)status;
+    r->probing = false;
+    if (r->closing)
+        return;
+    if (r->window) { /* only asked whether the brokers are back */
+        r->brokers_down = r->brokers_down && r->probe_partitions == 0;
+        return;
+    }
+    if (r->probe_partitions == 0) {
+        if (strcmp(r->trouble, r->probe_why) != 0 || r->probe_attempt % 20 == 19)
+            log_warn("waiting for Kafka", "reason", r->probe_why);
+        snprintf(r->trouble, sizeof r->trouble, "%s", r->probe_why);
+        uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->probe_attempt++, BACKOFF_BASE_MS, 1000), 0);
+        return;
+    }
+    r->partitions = r->probe_partitions;
+    r->trouble[0] = '\0';
+    warn_of_topic(r);
+    r->window = window_new(r->shards, r->partitions, (size_t)r->config->relay_window, (size_t)r->config->relay_window_bytes);
+    log_info("relay ready", "topic", r->config->kafka_topic, "partitions", log_int(r->partitions));
+    open_producer(r);
+    source_begin(r);
+}
+
+static void start_probe(struct relay *r)
+{
+    r->probing = true;
+    r->probed_us = clock_mono_us();
+    r->probe.data = r;
+    if (uv_queue_work(r->loop, &r->probe, probe_work, probe_done) != 0)
+        r->probing = false;
+}
+
+/* --- the timer -------------------------------------------------------------------------------------------------- */
+
+static void set_gauges(struct relay *r, int64_t now_us)
+{
+    int64_t lag = 0, oldest = window_oldest_us(r->window), wall = clock_wall_us();
+    int64_t age = oldest == INT64_MAX ? 0 : wall - oldest;
+    for (uint32_t i = 0; i < r->shards; i++) {
+        struct relay_shard *s = &r->shard[i];
+        int64_t behind = window_head(r->window, i) - window_cursor(r->window, i);
+        lag += behind;
+        if (behind == 0)
+            s->behind_since_us = 0;
+        else if (s->behind_since_us == 0)
+            s->behind_since_us = now_us;
+        /* An event that waits in Postgres alone has an unknown age; it is at least as old as the lag. */
+        if (oldest == INT64_MAX && behind > 0 && now_us - s->behind_since_us > age)
+            age = now_us - s->behind_since_us;
+    }
+    metric_gauge(M_RELAY_LAG, lag);
+    metric_gauge(M_RELAY_LAG_SECONDS, age > 0 ? age : 0);
+}
+
+static void close_parts(struct relay *r);
+
+static bool drained(const struct relay *r)
+{
+    return !r->window || r->alarm || (window_in_flight(r->window) == 0 && !r->saving);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct relay *r = timer->data;
+    int64_t now_us = clock_mono_us();
+    if (r->window) {
+        set_gauges(r, now_us);
+        window_distrust_idle(r->window, now_us - IDLE_US);
+        if (now_us - r->polled_us >= r->config->relay_poll_ms * 1000) {
+            r->polled_us = now_us;
+            source_begin(r);
+        }
+        if (r->brokers_down && !r->probing && now_us - r->probed_us >= 1000000)
+            start_probe(r);
+        if (r->stopping || now_us - r->saved_us >= r->config->relay_save_ms * 1000) {
+            r->saved_us = now_us;
+            source_save(r);
+        }
+    }
+    if (r->stopping && !r->closing && (drained(r) || now_us >= r->deadline_us))
+        close_parts(r);
+}
+
+const char *relay_trouble(const struct relay *r)
+{
+    if (r->alarm)
+        return r->trouble;
+    if (!r->window || !r->producer || r->brokers_down)
+        return r->trouble[0] ? r->trouble : "not yet connected";
+    if (window_halted(r->window))
+        return "an event cannot be delivered; its partition stopped";
+    return r->cursors_known ? "" : "the cursors are not read yet";
+}
+
+struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t shards, relay_fix_partitions fix, void *arg)
+{
+    struct relay *r = xcalloc(1, sizeof *r);
+    r->loop = loop;
+    r->config = config;
+    r->shards = shards;
+    r->fix = fix;
+    r->fix_arg = arg;
+    r->shard = xcalloc(shards, sizeof *r->shard);
+    for (uint32_t i = 0; i < shards; i++) {
+        r->shard[i].relay = r;
+        r->shard[i].no = i;
+    }
+    r->m_memory = metric_get(M_RELAY_PRODUCED, "memory", NULL);
+    r->m_postgres = metric_get(M_RELAY_PRODUCED, "postgres", NULL);
+    uv_timer_init(loop, &r->timer);
+    uv_timer_init(loop, &r->retry);
+    r->timer.data = r->retry.data = r;
+    uv_timer_start(&r->timer, on_tick, TICK_MS, TICK_MS);
+    source_open(r);
+    start_probe(r);
+    return r;
+}
+
+/* --- stop ------------------------------------------------------------------------------------------------------- */
+
+/* The last timer to close waits for the threads that still use the relay. */
+static void on_wait(uv_timer_t *timer);
+
+static void on_last_closed(uv_handle_t *handle)
+{
+    struct relay *r = handle->data;
+    void (*on_stopped)(void *) = r->on_stopped;
+    void *arg = r->stopped_arg;
+    window_free(r->window);
+    buf_free(&r->value);
+    free(r->shard);
+    free(r);
+    on_stopped(arg);
+}
+
+static void on_part_closed(void *arg)
+{
+    struct relay *r = arg;
+    r->open_parts--;
+}
+
+static void on_retry_closed(uv_handle_t *handle)
+{
+    on_part_closed(handle->data);
+}
+
+static void on_wait(uv_timer_t *timer)
+{
+    struct relay *r = timer->data;
+    if (r->open_parts > 0 || r->probing)
+        return;
+    uv_timer_stop(&r->timer);
+    uv_close((uv_handle_t *)&r->timer, on_last_closed);
+}
+
+static void close_parts(struct relay *r)
+{
+    r->closing = true;
+    r->open_parts += 2;
+    uv_timer_stop(&r->retry);
+    uv_close((uv_handle_t *)&r->retry, on_retry_closed);
+    pglink_close(r->link, on_part_closed, r);
+    if (r->producer) {
+        r->open_parts++;
+        producer_close(r->producer, on_part_closed, r);
+        r->producer = NULL;
+    }
+    uv_timer_start(&r->timer, on_wait, 5, 5);
+}
+
+void relay_stop(struct relay *r, int64_t deadline_us, void (*on_stopped)(void *arg), void *arg)
+{
+    r->stopping = true;
+    r->deadline_us = deadline_us;
+    r->on_stopped = on_stopped;
+    r->stopped_arg = arg;
+}

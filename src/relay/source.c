@@ -1,0 +1,256 @@
+/* The relay's side of Postgres: cursors, heads, ranges of events for gaps. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/pg.h"
+#include "relay/relay_int.h"
+
+enum { READ_ROWS = 1000 };
+
+static const int64_t PG_EPOCH_US = 946684800000000; /* 2000-01-01 in microseconds since 1970 */
+
+static const struct {
+    const char *name, *sql;
+} statements[] = {
+    {"cursors", "select shard, seq from relay_cursors_read()"},
+    {"heads", "select shard, seq from shard_heads()"},
+    {"read", "select * from relay_read($1::int, $2::bigint, $3::int)"},
+    {"save", "select relay_save($1::int[], $2::bigint[])"},
+};
+
+/* Pool thread. */
+static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
+{
+    (void)arg;
+    if (!pg_run(conn, "set enable_seqscan = off; set enable_bitmapscan = off; set enable_hashjoin = off;"
+                      "set enable_mergejoin = off; set plan_cache_mode = force_generic_plan", why, why_size))
+        return false;
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
+        PGresult *p = PQprepare(conn, statements[i].name, statements[i].sql, 0, NULL);
+        bool ok = PQresultStatus(p) == PGRES_COMMAND_OK;
+        if (!ok)
+            snprintf(why, why_size, "%s", PQerrorMessage(conn));
+        PQclear(p);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+static bool rows_ok(const struct pglink_answer *answer, const char *what)
+{
+    if (answer->result && PQresultStatus(answer->result) == PGRES_TUPLES_OK)
+        return true;
+    if (answer->result)
+        log_warn("a statement of the relay failed", "statement", what, "error",
+                 PQresultErrorField(answer->result, PG_DIAG_MESSAGE_PRIMARY));
+    return false;
+}
+
+static void ask(struct relay *r, const char *statement, int count, const char *const *values, int format,
+                 pglink_done done, void *arg, bool *flag)
+{
+    *flag = pglink_send(r->link, statement, count, values, NULL, NULL, format, done, arg);
+}
+
+/* --- cursors and heads ------------------------------------------------------------------------------------------ */
+
+static int64_t text_int(const PGresult *rows, int row, int column)
+{
+    return strtoll(PQgetvalue(rows, row, column), NULL, 10);
+}
+
+static void on_cursors(void *arg, const struct pglink_answer *answer)
+{
+    struct relay *r = arg;
+    r->cursors_asked = false;
+    if (!rows_ok(answer, "cursors"))
+        return;
+    for (int i = 0; i < PQntuples(answer->result); i++) {
+        uint32_t shard = (uint32_t)text_int(answer->result, i, 0);
+        int64_t seq = text_int(answer->result, i, 1);
+        if (shard >= r->shards)
+            continue;
+        window_start_at(r->window, shard, seq);
+        r->shard[shard].saved = seq;
+    }
+    r->cursors_known = true;
+    source_poll_heads(r);
+}
+
+static void on_heads(void *arg, const struct pglink_answer *answer)
+{
+    struct relay *r = arg;
+    r->heads_asked = false;
+    if (!rows_ok(answer, "heads"))
+        return;
+    for (int i = 0; i < PQntuples(answer->result); i++) {
+        uint32_t shard = (uint32_t)text_int(answer->result, i, 0);
+        int64_t seq = text_int(answer->result, i, 1);
+        if (shard >= r->shards)
+            continue;
+        if (seq < r->shard[shard].asked_cursor)
+            relay_raise_alarm(r, "the database has fewer events than Kafka acknowledged: it went back in time");
+        window_saw(r->window, shard, seq);
+    }
+    source_fill(r);
+}
+
+void source_poll_heads(struct relay *r)
+{
+    if (!r->window || !r->cursors_known || r->heads_asked)
+        return;
+    for (uint32_t i = 0; i < r->shards; i++)
+        r->shard[i].asked_cursor = window_cursor(r->window, i);
+    ask(r, "heads", 0, NULL, 0, on_heads, r, &r->heads_asked);
+}
+
+static void on_saved(void *arg, const struct pglink_answer *answer)
+{
+    struct relay *r = arg;
+    r->saving = false;
+    rows_ok(answer, "save");
+}
+
+void source_save(struct relay *r)
+{
+    if (!r->window || !r->cursors_known || r->saving || r->alarm || !pglink_room(r->link))
+        return;
+    struct buf shards = {0}, seqs = {0};
+    int moved = 0;
+    for (uint32_t s = 0; s < r->shards; s++) {
+        int64_t cursor = window_cursor(r->window, s);
+        if (cursor <= r->shard[s].saved)
+            continue;
+        buf_printf(&shards, "%s%" PRIu32, moved ? "," : "{", s);
+        buf_printf(&seqs, "%s%" PRId64, moved ? "," : "{", cursor);
+        r->shard[s].saved = cursor; /* if the save is lost, the next move saves more; a restart sends a little again */
+        moved++;
+    }
+    if (moved) {
+        buf_addc(&shards, '}');
+        buf_addc(&seqs, '}');
+        const char *values[2] = {buf_cstr(&shards), buf_cstr(&seqs)};
+        ask(r, "save", 2, values, 0, on_saved, r, &r->saving);
+    }
+    buf_free(&shards);
+    buf_free(&seqs);
+}
+
+/* --- gaps ------------------------------------------------------------------------------------------------------- */
+
+static uint64_t get_be(const PGresult *rows, int row, int column)
+{
+    const uint8_t *p = (const uint8_t *)PQgetvalue(rows, row, column);
+    uint64_t v = 0;
+    for (int i = 0; i < PQgetlength(rows, row, column); i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
+static struct uuid get_uuid(const PGresult *rows, int row, int column)
+{
+    struct uuid id = {{0}};
+    if (PQgetlength(rows, row, column) == (int)sizeof id.b)
+        memcpy(id.b, PQgetvalue(rows, row, column), sizeof id.b);
+    return id;
+}
+
+static struct event_row decode(const PGresult *rows, int i, uint32_t shard)
+{
+    return (struct event_row){
+        .shard = shard,
+        .seq = (int64_t)get_be(rows, i, 0),
+        .version = (int64_t)get_be(rows, i, 1),
+        .type = (enum event_type)get_be(rows, i, 2),
+        .format = (int)get_be(rows, i, 3),
+        .at_us = (int64_t)get_be(rows, i, 4) + PG_EPOCH_US,
+        .id = get_uuid(rows, i, 5),
+        .account_id = get_uuid(rows, i, 6),
+        .campaign_id = get_uuid(rows, i, 7),
+        .data = PQgetvalue(rows, i, 8),
+        .data_len = (size_t)PQgetlength(rows, i, 8),
+    };
+}
+
+/* The row at the last acknowledged seq must still be the event that Kafka has. */
+static bool past_is_ours(struct relay *r, const struct relay_shard *s, const PGresult *rows)
+{
+    struct uuid known;
+    if (s->read_from <= 0)
+        return true;
+    bool there = PQntuples(rows) > 0 && (int64_t)get_be(rows, 0, 0) == s->read_from;
+    if (there && (!window_id_at(r->window, s->no, s->read_from, &known) || uuid_equal(known, get_uuid(rows, 0, 5))))
+        return true;
+    relay_raise_alarm(r, "an event that Kafka acknowledged is not in the database: it went back in time");
+    return false;
+}
+
+static void on_rows(void *arg, const struct pglink_answer *answer)
+{
+    struct relay_shard *s = arg;
+    struct relay *r = s->relay;
+    s->reading = false;
+    if (!rows_ok(answer, "read") || r->alarm || !past_is_ours(r, s, answer->result))
+        return;
+    int count = PQntuples(answer->result);
+    struct event_row *rows = xmalloc((size_t)(count ? count : 1) * sizeof *rows);
+    for (int i = 0; i < count; i++)
+        rows[i] = decode(answer->result, i, s->no);
+    relay_send_rows(r, rows, (size_t)count, true);
+    free(rows);
+    int64_t from;
+    if (window_gap(r->window, s->no, &from) && from == s->read_from)
+        return; /* no progress: the timer tries again */
+    source_fill(r);
+}
+
+void source_fill(struct relay *r)
+{
+    if (!r->window || !r->cursors_known || !r->producer || r->alarm || r->closing)
+        return;
+    for (uint32_t i = 0; i < r->shards; i++) {
+        struct relay_shard *s = &r->shard[i];
+        if (s->reading || !pglink_room(r->link) || !window_gap(r->window, i, &s->read_from))
+            continue;
+        char shard[16], from[24], limit[16];
+        snprintf(shard, sizeof shard, "%" PRIu32, i);
+        snprintf(from, sizeof from, "%" PRId64, s->read_from);
+        snprintf(limit, sizeof limit, "%d", READ_ROWS + 1); /* and the one already acknowledged */
+        const char *values[3] = {shard, from, limit};
+        ask(r, "read", 3, values, 1, on_rows, s, &s->reading);
+    }
+}
+
+/* --- connection ------------------------------------------------------------------------------------------------- */
+
+void source_begin(struct relay *r)
+{
+    if (r->cursors_known)
+        source_poll_heads(r);
+    else if (r->window && !r->cursors_asked)
+        ask(r, "cursors", 0, NULL, 0, on_cursors, r, &r->cursors_asked);
+}
+
+static void on_up(void *arg)
+{
+    source_begin(arg);
+}
+
+void source_open(struct relay *r)
+{
+    r->link = pglink_open(r->loop, &(struct pglink_options){
+                                       .url = r->config->database_url,
+                                       .application_name = "tidings-relay",
+                                       .connect_timeout_s = (int)r->config->db_connect_timeout_s,
+                                       .stall_ms = r->config->db_stall_ms,
+                                       .max_pending = r->shards + 4,
+                                       .setup = setup,
+                                       .on_up = on_up,
+                                       .arg = r,
+                                   });
+}

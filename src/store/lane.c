@@ -1,0 +1,378 @@
+/* One lane: whatever waits when the connection is free becomes one transaction. */
+#include "store/lane.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/hash.h"
+#include "core/log.h"
+#include "core/pg.h"
+
+enum { MAX_RETRIES = 5 };
+
+static void finish(struct lane *l, struct action *a, const struct action_result *r)
+{
+    l->queued--;
+    l->queued_bytes -= a->bytes;
+    a->on_done(a, r);
+    action_free(a);
+}
+
+static void queue_front(struct lane *l, struct action *const *actions, size_t count)
+{
+    for (size_t i = count; i-- > 0;) {
+        actions[i]->next = l->head;
+        l->head = actions[i];
+        if (!actions[i]->next)
+            l->tail = &actions[i]->next;
+    }
+}
+
+static struct action *queue_pop(struct lane *l)
+{
+    struct action *a = l->head;
+    l->head = a->next;
+    if (!l->head)
+        l->tail = &l->head;
+    a->next = NULL;
+    return a;
+}
+
+void lane_fail_queue(struct lane *l, enum err err)
+{
+    /* Only what waits now: a callback may submit again. */
+    struct action *a = l->head;
+    l->head = NULL;
+    l->tail = &l->head;
+    while (a) {
+        struct action *next = a->next;
+        finish(l, a, &(struct action_result){.err = err});
+        a = next;
+    }
+}
+
+static void fail_batch(struct lane *l, enum err err)
+{
+    size_t count = l->batch_count;
+    l->batch_count = 0;
+    for (size_t i = 0; i < count; i++)
+        finish(l, l->batch[i], &(struct action_result){.err = err});
+}
+
+static void requeue_batch(struct lane *l)
+{
+    queue_front(l, l->batch, l->batch_count);
+    l->batch_count = 0;
+}
+
+static void log_failure(struct lane *l, const char *what, const PGresult *r)
+{
+    log_warn("a lane's transaction failed", "lane", l->name, "what", what, "actions", log_int((long long)l->batch_count),
+             "sqlstate", r ? PQresultErrorField(r, PG_DIAG_SQLSTATE) : NULL, "error",
+             r ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) : NULL);
+    metric_add(metric_get(M_LANE_ERRORS, what, NULL), 1);
+}
+
+/* --- a batch's end ---------------------------------------------------------------------------------------------- */
+
+static void count_split(struct lane *l, size_t done)
+{
+    l->split_left = done < l->split_left ? l->split_left - done : 0;
+    if (l->split_left == 0)
+        l->split = 0;
+}
+
+/* The batch is committed, and call->results says what became of each action. */
+static void deliver(struct lane *l)
+{
+    struct lane_call *call = &l->call;
+    size_t count = l->batch_count, again = 0;
+    l->batch_count = 0;
+    for (size_t i = 0; i < call->row_count; i++)
+        if (call->rows[i].seq > l->heads[call->rows[i].shard])
+            l->heads[call->rows[i].shard] = call->rows[i].seq;
+    if (call->row_count > 0)
+        l->on_commit(l->arg, call->rows, call->row_count);
+    for (size_t i = 0; i < count; i++) {
+        if (call->again[i])
+            l->batch[again++] = l->batch[i];
+        else
+            finish(l, l->batch[i], &call->results[i]);
+    }
+    queue_front(l, l->batch, again);
+    count_split(l, count - again);
+    metric_seen(M_LANE_BATCH, (int64_t)count);
+}
+
+/* The input of some action: halve until it is alone. */
+static void split_batch(struct lane *l, const PGresult *r)
+{
+    log_failure(l, "data", r);
+    if (l->batch_count == 1) {
+        fail_batch(l, ERR_INVALID);
+        count_split(l, 1);
+        return;
+    }
+    l->split = l->batch_count / 2;
+    if (l->split_left < l->batch_count)
+        l->split_left = l->batch_count;
+    requeue_batch(l);
+}
+
+static void on_freed(void *arg, const struct pglink_answer *answer)
+{
+    (void)arg, (void)answer; /* only its effect counts */
+}
+
+/* Somebody held a shard's lock for too long: if its client hangs, its session is ended. */
+static void free_shards(struct lane *l)
+{
+    const char *values[1] = {l->call.values[0]};
+    int lengths[1] = {l->call.lengths[0]}, formats[1] = {1};
+    if (l->call.formats[0] == 1)
+        pglink_send(l->link, "free_shards", 1, values, lengths, formats, 1, on_freed, l);
+}
+
+static void transient(struct lane *l, const PGresult *r)
+{
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    log_failure(l, "transient", r);
+    if (state && strncmp(state, "40", 2) == 0 && l->retries++ < MAX_RETRIES) {
+        requeue_batch(l);
+        return;
+    }
+    bool lock = state && strcmp(state, "55P03") == 0;
+    fail_batch(l, lock ? ERR_OVERLOADED : ERR_DB_UNAVAILABLE);
+    if (lock)
+        free_shards(l);
+    if (state && strcmp(state, "25006") == 0)
+        pglink_drop(l->link, "the server became read-only");
+}
+
+static void batch_failed(struct lane *l, const PGresult *r)
+{
+    switch (pg_classify(NULL, r)) {
+    case PG_DATA: split_batch(l, r); return;
+    case PG_TRANSIENT: transient(l, r); return;
+    default:
+        log_failure(l, "bug", r);
+        fail_batch(l, ERR_INTERNAL);
+    }
+}
+
+/* --- a lost answer ---------------------------------------------------------------------------------------------- */
+
+static void resolve_work(uv_work_t *work)
+{
+    struct lane *l = work->data;
+    lost_batch_resolve(&l->lost, l->config);
+}
+
+static void lost_free(struct lost_batch *lost)
+{
+    free(lost->shards);
+    free(lost->after);
+    free(lost->event_ids);
+    PQclear(lost->found);
+    memset(lost, 0, sizeof *lost);
+}
+
+/* What the search found is committed; what it did not find never will be (the old session is gone), so it runs again. */
+static void resolve_done(uv_work_t *work, int status)
+{
+    struct lane *l = work->data;
+    (void)status;
+    l->state = LANE_IDLE;
+    if (!l->lost.found || !lane_call_decode(&l->call, l->lost.found, l->batch, l->batch_count)) {
+        log_error("the outcome of a batch is not known", "lane", l->name, "actions", log_int((long long)l->batch_count),
+                  "reason", l->lost.why);
+        metric_add(metric_get(M_LANE_ERRORS, "unknown", NULL), 1);
+        fail_batch(l, ERR_OUTCOME_UNKNOWN);
+    } else {
+        for (size_t i = 0; i < l->batch_count; i++)
+            l->call.again[i] = l->call.results[i].events == 0;
+        log_info("the outcome of a lost batch was found", "lane", l->name, "actions", log_int((long long)l->batch_count),
+                 "events", log_int((long long)l->call.row_count));
+        deliver(l);
+    }
+    lost_free(&l->lost);
+    if (l->stopping || !pglink_up(l->link))
+        lane_fail_queue(l, l->stopping ? ERR_SHUTTING_DOWN : ERR_DB_UNAVAILABLE);
+    else
+        lane_pump(l);
+}
+
+static void resolve_start(struct lane *l)
+{
+    size_t n = l->batch_count;
+    l->state = LANE_RESOLVING;
+    l->lost = (struct lost_batch){
+        .key = l->key,
+        .count = n,
+        .shards = xcalloc(n, sizeof *l->lost.shards),
+        .after = xcalloc(n, sizeof *l->lost.after),
+        .event_ids = xcalloc(n, sizeof *l->lost.event_ids),
+        .deadline_us = clock_mono_us() + l->config->http_answer_timeout_ms * 1000,
+    };
+    for (size_t i = 0; i < n; i++) {
+        l->lost.shards[i] = l->batch[i]->shard;
+        l->lost.after[i] = l->heads[l->batch[i]->shard];
+        l->lost.event_ids[i] = l->batch[i]->event_id;
+    }
+    l->resolve_work.data = l;
+    if (uv_queue_work(l->loop, &l->resolve_work, resolve_work, resolve_done) != 0) {
+        l->state = LANE_IDLE;
+        lost_free(&l->lost);
+        fail_batch(l, ERR_OUTCOME_UNKNOWN);
+    }
+}
+
+static void on_answer(void *arg, const struct pglink_answer *answer)
+{
+    struct lane *l = arg;
+    const PGresult *r = answer->result;
+    metric_seen(M_LANE_COMMIT, clock_mono_us() - l->sent_us);
+    bool failed = r && PQresultStatus(r) != PGRES_TUPLES_OK;
+    if (!r || answer->warned || (failed && pg_classify(NULL, r) == PG_CONNECTION)) {
+        resolve_start(l);
+        if (r) /* the session is still there, but not to be trusted */
+            pglink_drop(l->link, "the outcome of a commit is in doubt");
+        return;
+    }
+    l->state = LANE_IDLE;
+    if (failed)
+        batch_failed(l, r);
+    else if (lane_call_decode(&l->call, r, l->batch, l->batch_count)) {
+        l->retries = 0;
+        deliver(l);
+    } else {
+        log_failure(l, "bug", r);
+        fail_batch(l, ERR_INTERNAL);
+    }
+    lane_pump(l);
+}
+
+/* --- sending ---------------------------------------------------------------------------------------------------- */
+
+static void take_batch(struct lane *l)
+{
+    size_t max = l->split ? l->split : (size_t)l->config->lane_batch;
+    while (l->head && l->batch_count < max) {
+        bool batched = lane_call_batched(l->head->kind);
+        if (!batched && l->batch_count > 0)
+            break;
+        l->batch[l->batch_count++] = queue_pop(l);
+        if (!batched)
+            break;
+    }
+}
+
+void lane_pump(struct lane *l)
+{
+    metric_set(l->m_queue, (int64_t)(l->queued - l->batch_count));
+    if (l->state != LANE_IDLE || !l->head || !pglink_room(l->link))
+        return;
+    take_batch(l);
+    l->state = LANE_BUSY;
+    l->sent_us = clock_mono_us();
+    if (!lane_call_send(&l->call, l->link, l->batch, l->batch_count, on_answer, l)) {
+        l->state = LANE_IDLE; /* nothing was sent; on_down answers what waits */
+        requeue_batch(l);
+        pglink_drop(l->link, "cannot send");
+    }
+}
+
+enum err lane_submit(struct lane *l, struct action *a)
+{
+    if (l->stopping)
+        return ERR_SHUTTING_DOWN;
+    if (!pglink_up(l->link))
+        return ERR_DB_UNAVAILABLE;
+    if (l->queued >= (size_t)l->config->lane_queue || l->queued_bytes + a->bytes > (size_t)l->config->lane_queue_bytes)
+        return ERR_OVERLOADED;
+    a->queued_us = clock_mono_us();
+    a->next = NULL;
+    *l->tail = a;
+    l->tail = &a->next;
+    l->queued++;
+    l->queued_bytes += a->bytes;
+    return ERR_NONE;
+}
+
+bool lane_empty(const struct lane *l)
+{
+    return l->queued == 0 && l->state == LANE_IDLE;
+}
+
+/* --- connection ------------------------------------------------------------------------------------------------- */
+
+/* Pool thread. */
+static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
+{
+    struct lane *l = arg;
+    random_bytes(&l->setup_key, sizeof l->setup_key);
+    if (!lane_session_setup(conn, l->config, l->installation, l->setup_key, l->setup_heads, why, why_size))
+        return false;
+    PGresult *r = PQprepare(conn, "free_shards", "select free_shards($1)", 0, NULL);
+    bool ok = PQresultStatus(r) == PGRES_COMMAND_OK;
+    if (!ok)
+        snprintf(why, why_size, "%s", PQerrorMessage(conn));
+    PQclear(r);
+    return ok;
+}
+
+static void on_up(void *arg)
+{
+    struct lane *l = arg;
+    l->key = l->setup_key;
+    for (uint32_t i = 0; i < l->installation->shards; i++)
+        if (l->setup_heads[i] > l->heads[i])
+            l->heads[i] = l->setup_heads[i];
+    metric_set(l->m_up, 1);
+    log_info("lane connected", "lane", l->name);
+    lane_pump(l);
+}
+
+static void on_down(void *arg, const char *why)
+{
+    struct lane *l = arg;
+    (void)why;
+    metric_set(l->m_up, 0);
+    lane_fail_queue(l, ERR_DB_UNAVAILABLE); /* what waits was never sent: its outcome is known */
+}
+
+void lane_start(struct lane *l)
+{
+    l->tail = &l->head;
+    l->batch = xcalloc((size_t)l->config->lane_batch, sizeof *l->batch);
+    l->heads = xcalloc(l->installation->shards, sizeof *l->heads);
+    l->setup_heads = xcalloc(l->installation->shards, sizeof *l->setup_heads);
+    l->m_queue = metric_get(M_LANE_QUEUE, l->name, NULL);
+    l->m_up = metric_get(M_LANE_UP, l->name, NULL);
+    l->link = pglink_open(l->loop, &(struct pglink_options){
+                                       .url = l->config->database_url,
+                                       .application_name = l->name,
+                                       .connect_timeout_s = (int)l->config->db_connect_timeout_s,
+                                       .stall_ms = l->config->db_stall_ms,
+                                       .max_pending = 2, /* a batch, and free_shards */
+                                       .setup = setup,
+                                       .on_up = on_up,
+                                       .on_down = on_down,
+                                       .arg = l,
+                                   });
+}
+
+void lane_close(struct lane *l, void (*on_closed)(void *arg), void *arg)
+{
+    pglink_close(l->link, on_closed, arg);
+}
+
+void lane_free(struct lane *l)
+{
+    lane_call_free(&l->call);
+    free(l->batch);
+    free(l->heads);
+    free(l->setup_heads);
+}

@@ -1,0 +1,46 @@
+/* The call of a lane: a batch of actions as the parameters of one SQL function, and its rows as results. Loop thread. */
+#ifndef TIDINGS_STORE_LANE_CALL_H
+#define TIDINGS_STORE_LANE_CALL_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/pglink.h"
+#include "domain/event.h"
+#include "store/action.h"
+#include "store/pgarray.h"
+
+#define LANE_CALL_PARAMS 14
+
+/* Buffers that are reused from batch to batch. Zero-initialise; lane_call_free. */
+struct lane_call {
+    struct pgarray arrays[LANE_CALL_PARAMS];
+    struct buf solo[6];                 /* parameters of a call of its own: text format */
+    const char *values[LANE_CALL_PARAMS];
+    int lengths[LANE_CALL_PARAMS];
+    int formats[LANE_CALL_PARAMS];
+    struct event_row *rows;             /* decoded events, in seq order per shard */
+    size_t row_count, row_size;
+    struct action_result *results;      /* one per action of the batch */
+    bool *again;                        /* this action depends on another of the batch: it must come again */
+    size_t result_size;
+};
+
+/* Whether actions of this kind share a transaction with others; the rest go alone. */
+bool lane_call_batched(enum action_kind kind);
+
+/* Prepares the statements of lane calls. Blocks; false with the reason in why. */
+bool lane_call_prepare(PGconn *conn, char *why, size_t why_size);
+
+/* Sends batch[0..count) as one transaction: all batched, or one that goes alone. Reorders the batch (sign-ups first). */
+bool lane_call_send(struct lane_call *call, struct pglink *link, struct action **batch, size_t count, pglink_done done,
+                    void *arg);
+
+/* Reads the rows (of a lane call or of lane_outcome) into call->results, call->again and call->rows; text in them points
+ * into result. False: the rows are not what the function promises (a bug). An action without a row keeps ERR_INTERNAL. */
+bool lane_call_decode(struct lane_call *call, const PGresult *result, struct action *const *batch, size_t count);
+
+void lane_call_free(struct lane_call *call);
+
+#endif

@@ -1,0 +1,164 @@
+/* The session of a lane, and the search for the outcome of a batch whose answer was lost. Blocks: pool threads only. */
+#include "store/lane_session.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/clock.h"
+#include "core/pg.h"
+#include "store/lane_call.h"
+
+/* Plans must not depend on statistics: index scans for look-ups, hash joins for the batch's own small sets. */
+static const char PINS[] = "set enable_seqscan = off; set enable_bitmapscan = off; set enable_nestloop = off;"
+                           "set enable_mergejoin = off; set plan_cache_mode = force_generic_plan;"
+                           "set idle_in_transaction_session_timeout = '5s'";
+
+static bool query_one(PGconn *conn, const char *sql, char *value, size_t value_size, char *why, size_t why_size)
+{
+    PGresult *r = PQexec(conn, sql);
+    bool ok = PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1;
+    if (ok)
+        snprintf(value, value_size, "%s", PQgetvalue(r, 0, 0));
+    else
+        snprintf(why, why_size, "%s", PQerrorMessage(conn));
+    PQclear(r);
+    return ok;
+}
+
+/* A transaction pooler hands statements to any backend: session locks and settings would be lost. It shows in the
+ * backend's pid, and a standby in its recovery. */
+static bool check_server(PGconn *conn, char *why, size_t why_size)
+{
+    char pid[32], recovery[8];
+    if (!query_one(conn, "select pg_backend_pid()", pid, sizeof pid, why, why_size)
+        || !query_one(conn, "select pg_is_in_recovery()", recovery, sizeof recovery, why, why_size))
+        return false;
+    if (atoi(pid) != PQbackendPID(conn)) {
+        snprintf(why, why_size, "DATABASE_URL leads to a connection pooler; lanes need a direct connection");
+        return false;
+    }
+    if (recovery[0] == 't') {
+        snprintf(why, why_size, "DATABASE_URL leads to a standby (add target_session_attrs=read-write)");
+        return false;
+    }
+    return true;
+}
+
+static bool read_heads(PGconn *conn, uint32_t shards, int64_t *heads, char *why, size_t why_size)
+{
+    PGresult *r = PQexec(conn, "select shard, seq from shard_heads()");
+    bool ok = PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == (int)shards;
+    if (!ok)
+        snprintf(why, why_size, "%s", PQerrorMessage(conn));
+    for (int i = 0; ok && i < PQntuples(r); i++)
+        heads[i] = strtoll(PQgetvalue(r, i, 1), NULL, 10);
+    PQclear(r);
+    return ok;
+}
+
+bool lane_session_setup(PGconn *conn, const struct config *config, const struct installation *installation, int64_t key,
+                        int64_t *heads, char *why, size_t why_size)
+{
+    char lock[128], timeout[64], ignored[8];
+    snprintf(timeout, sizeof timeout, "set lock_timeout = %" PRId64, config->lane_lock_timeout_ms);
+    snprintf(lock, sizeof lock, "select pg_advisory_lock(%" PRId64 ") is null", key);
+    return schema_check(conn, why, why_size)
+           && check_server(conn, why, why_size)
+           && pg_run(conn, PINS, why, why_size)
+           && pg_run(conn, timeout, why, why_size)
+           && query_one(conn, lock, ignored, sizeof ignored, why, why_size)
+           && read_heads(conn, installation->shards, heads, why, why_size)
+           && lane_call_prepare(conn, why, why_size);
+}
+
+/* The session that ran the batch is ended, whoever it is, and its lock taken: nothing of it can commit any more. */
+static bool end_old_session(PGconn *conn, int64_t key, char *why, size_t why_size)
+{
+    char sql[128], ignored[32];
+    if (!pg_run(conn, "set lock_timeout = '2s'", why, why_size))
+        return false;
+    snprintf(sql, sizeof sql, "select end_lane_session(%" PRId64 ")", key);
+    if (!query_one(conn, sql, ignored, sizeof ignored, why, why_size))
+        return false;
+    snprintf(sql, sizeof sql, "select pg_advisory_lock(%" PRId64 ") is null", key);
+    return query_one(conn, sql, ignored, sizeof ignored, why, why_size);
+}
+
+static void count_warning(void *arg, const PGresult *notice)
+{
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    if (severity && strcmp(severity, "WARNING") == 0)
+        ++*(int *)arg;
+}
+
+/* Ending a backend that waits for a standby makes its commit visible here without being replicated. A commit of our own,
+ * later in the WAL and fully acknowledged, vouches for everything before it. */
+static bool barrier(PGconn *conn, char *why, size_t why_size)
+{
+    int warnings = 0;
+    char ignored[64];
+    PQnoticeReceiver before = PQsetNoticeReceiver(conn, count_warning, &warnings);
+    bool ok = query_one(conn, "select pg_logical_emit_message(true, 'tidings', 'barrier')", ignored, sizeof ignored, why,
+                        why_size);
+    PQsetNoticeReceiver(conn, before, NULL);
+    if (ok && warnings > 0)
+        snprintf(why, why_size, "the standby did not confirm");
+    return ok && warnings == 0;
+}
+
+static PGresult *look_up(PGconn *conn, const struct lost_batch *lost, char *why, size_t why_size)
+{
+    struct buf shards = {0}, after = {0}, ids = {0};
+    for (size_t i = 0; i < lost->count; i++) {
+        char id[UUID_TEXT_SIZE];
+        const char *separator = i ? "," : "{";
+        uuid_format(lost->event_ids[i], id);
+        buf_printf(&shards, "%s%" PRIu32, separator, lost->shards[i]);
+        buf_printf(&after, "%s%" PRId64, separator, lost->after[i]);
+        buf_printf(&ids, "%s%s", separator, id);
+    }
+    buf_addc(&shards, '}');
+    buf_addc(&after, '}');
+    buf_addc(&ids, '}');
+    const char *values[3] = {buf_cstr(&shards), buf_cstr(&after), buf_cstr(&ids)};
+    PGresult *r = PQexecParams(conn, "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[])", 3, NULL, values, NULL,
+                               NULL, 1);
+    buf_free(&shards);
+    buf_free(&after);
+    buf_free(&ids);
+    if (PQresultStatus(r) == PGRES_TUPLES_OK)
+        return r;
+    snprintf(why, why_size, "%s", PQerrorMessage(conn));
+    PQclear(r);
+    return NULL;
+}
+
+static PGresult *resolve_once(struct lost_batch *lost, const struct config *config)
+{
+    PGconn *conn = pg_open(config->database_url, "tidings-resolve", (int)config->db_connect_timeout_s, lost->why,
+                           sizeof lost->why);
+    if (!conn)
+        return NULL;
+    PGresult *found = NULL;
+    if (check_server(conn, lost->why, sizeof lost->why)
+        && pg_run(conn, "set statement_timeout = '5s'", lost->why, sizeof lost->why)
+        && end_old_session(conn, lost->key, lost->why, sizeof lost->why)
+        && barrier(conn, lost->why, sizeof lost->why))
+        found = look_up(conn, lost, lost->why, sizeof lost->why);
+    PQfinish(conn);
+    return found;
+}
+
+void lost_batch_resolve(struct lost_batch *lost, const struct config *config)
+{
+    for (int attempt = 0; !lost->found && clock_mono_us() < lost->deadline_us; attempt++) {
+        if (attempt > 0) {
+            int64_t wait = backoff_ms(attempt - 1, 50, 1000);
+            nanosleep(&(struct timespec){wait / 1000, wait % 1000 * 1000000}, NULL);
+        }
+        lost->found = resolve_once(lost, config);
+    }
+}

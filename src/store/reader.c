@@ -1,0 +1,289 @@
+/* Reads for HTTP: connections in pipeline mode, a bounded queue in front of them. */
+#include "store/reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/buf.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "core/pg.h"
+#include "core/pglink.h"
+#include "store/schema.h"
+
+enum { PIPELINE = 64 };
+
+struct read {
+    struct read *next;
+    struct reader *reader;
+    enum read_query query;
+    read_done on_done;
+    void *arg;
+    int64_t started_us;
+    int count;
+    const char *params[READ_MAX_PARAMS];
+    char text[];
+};
+
+struct link {
+    struct reader *reader;
+    struct pglink *pg;
+    char name[40];
+};
+
+struct reader {
+    const struct config *config;
+    struct link *links;
+    size_t link_count, turn;
+    size_t waiting;              /* queued and in flight */
+    struct read *head, **tail;   /* queued */
+    uv_timer_t timer;
+    uv_check_t check;
+    bool stopping;
+    int open_handles;
+    int64_t deadline_us;
+    void (*on_stopped)(void *arg);
+    void *stopped_arg;
+    struct metric_series *m_seconds[READ_COUNT];
+};
+
+static const char *const labels[] = {
+#define READ_LABEL(id, label, sql) [id] = label,
+    READ_TABLE(READ_LABEL)
+#undef READ_LABEL
+};
+
+static const char *const statements[] = {
+#define READ_SQL(id, label, sql) [id] = sql,
+    READ_TABLE(READ_SQL)
+#undef READ_SQL
+};
+
+static void finish(struct read *q, enum err err, const PGresult *rows)
+{
+    q->reader->waiting--;
+    metric_observe(q->reader->m_seconds[q->query], clock_mono_us() - q->started_us);
+    q->on_done(q->arg, err, rows);
+    free(q);
+}
+
+static void on_answer(void *arg, const struct pglink_answer *answer)
+{
+    struct read *q = arg;
+    const PGresult *rows = answer->result;
+    if (rows && PQresultStatus(rows) == PGRES_TUPLES_OK) {
+        finish(q, ERR_NONE, rows);
+        return;
+    }
+    enum pg_failure failure = rows ? pg_classify(NULL, rows) : PG_CONNECTION;
+    if (failure == PG_BUG || failure == PG_DATA)
+        log_error("a read failed", "query", labels[q->query], "error", PQresultErrorField(rows, PG_DIAG_MESSAGE_PRIMARY));
+    finish(q, failure == PG_BUG || failure == PG_DATA ? ERR_INTERNAL : ERR_DB_UNAVAILABLE, NULL);
+}
+
+/* Connections take turns, so that slow and quick reads spread evenly. */
+static struct pglink *next_link(struct reader *r)
+{
+    for (size_t i = 0; i < r->link_count; i++) {
+        size_t at = (r->turn + i) % r->link_count;
+        if (!pglink_room(r->links[at].pg))
+            continue;
+        r->turn = at + 1;
+        return r->links[at].pg;
+    }
+    return NULL;
+}
+
+static void pump(struct reader *r)
+{
+    while (r->head) {
+        struct pglink *pg = next_link(r);
+        if (!pg)
+            return;
+        struct read *q = r->head;
+        if (!pglink_send(pg, labels[q->query], q->count, q->params, NULL, NULL, 0, on_answer, q)) {
+            pglink_drop(pg, "cannot send");
+            continue;
+        }
+        r->head = q->next;
+        if (!r->head)
+            r->tail = &r->head;
+    }
+}
+
+static void on_check(uv_check_t *check)
+{
+    pump(check->data);
+}
+
+static bool any_up(const struct reader *r)
+{
+    for (size_t i = 0; i < r->link_count; i++)
+        if (pglink_up(r->links[i].pg))
+            return true;
+    return false;
+}
+
+bool reader_ready(const struct reader *r)
+{
+    return any_up(r);
+}
+
+const char *reader_trouble(const struct reader *r)
+{
+    return any_up(r) ? "" : pglink_trouble(r->links[0].pg);
+}
+
+static void fail_queue(struct reader *r, enum err err)
+{
+    struct read *q = r->head;
+    r->head = NULL;
+    r->tail = &r->head;
+    while (q) {
+        struct read *next = q->next;
+        finish(q, err, NULL);
+        q = next;
+    }
+}
+
+/* Pool thread. */
+static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
+{
+    (void)arg;
+    if (!schema_check(conn, why, why_size) || !pg_run(conn, "set plan_cache_mode = force_generic_plan", why, why_size)
+        || !pg_run(conn, "set enable_seqscan = off; set enable_bitmapscan = off", why, why_size))
+        return false;
+    for (int i = 0; i < READ_COUNT; i++) {
+        PGresult *p = PQprepare(conn, labels[i], statements[i], 0, NULL);
+        bool ok = PQresultStatus(p) == PGRES_COMMAND_OK;
+        if (!ok)
+            snprintf(why, why_size, "%s", PQerrorMessage(conn));
+        PQclear(p);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+static void on_up(void *arg)
+{
+    struct link *link = arg;
+    pump(link->reader);
+}
+
+static void on_down(void *arg, const char *why)
+{
+    struct link *link = arg;
+    (void)why;
+    if (!any_up(link->reader))
+        fail_queue(link->reader, ERR_DB_UNAVAILABLE);
+}
+
+struct reader *reader_start(uv_loop_t *loop, const struct config *config)
+{
+    struct reader *r = xcalloc(1, sizeof *r);
+    r->config = config;
+    r->tail = &r->head;
+    for (int i = 0; i < READ_COUNT; i++)
+        r->m_seconds[i] = metric_get(M_READ_SECONDS, labels[i], NULL);
+    uv_timer_init(loop, &r->timer);
+    r->timer.data = r;
+    uv_check_init(loop, &r->check);
+    r->check.data = r;
+    uv_check_start(&r->check, on_check);
+    r->link_count = (size_t)config->readers;
+    r->links = xcalloc(r->link_count, sizeof *r->links);
+    for (size_t i = 0; i < r->link_count; i++) {
+        struct link *link = &r->links[i];
+        link->reader = r;
+        snprintf(link->name, sizeof link->name, "tidings-read-%zu", i);
+        link->pg = pglink_open(loop, &(struct pglink_options){
+                                         .url = config->database_url,
+                                         .application_name = link->name,
+                                         .connect_timeout_s = (int)config->db_connect_timeout_s,
+                                         .stall_ms = config->db_stall_ms,
+                                         .max_pending = PIPELINE,
+                                         .setup = setup,
+                                         .on_up = on_up,
+                                         .on_down = on_down,
+                                         .arg = link,
+                                     });
+    }
+    return r;
+}
+
+enum err reader_submit(struct reader *r, enum read_query query, int count, const char *const params[], read_done on_done,
+                       void *arg)
+{
+    if (r->stopping)
+        return ERR_SHUTTING_DOWN;
+    if (!any_up(r))
+        return ERR_DB_UNAVAILABLE;
+    if (r->waiting >= (size_t)r->config->read_queue)
+        return ERR_OVERLOADED;
+    size_t text = 0;
+    for (int i = 0; i < count; i++)
+        text += strlen(params[i]) + 1;
+    struct read *q = xmalloc(sizeof *q + text);
+    *q = (struct read){.reader = r, .query = query, .on_done = on_done, .arg = arg, .started_us = clock_mono_us(), .count = count};
+    char *at = q->text;
+    for (int i = 0; i < count; i++) {
+        size_t size = strlen(params[i]) + 1;
+        q->params[i] = memcpy(at, params[i], size);
+        at += size;
+    }
+    *r->tail = q;
+    r->tail = &q->next;
+    r->waiting++;
+    return ERR_NONE;
+}
+
+/* --- stop ------------------------------------------------------------------------------------------------------- */
+
+static void on_part_closed(struct reader *r)
+{
+    if (--r->open_handles > 0)
+        return;
+    void (*on_stopped)(void *) = r->on_stopped;
+    void *arg = r->stopped_arg;
+    free(r->links);
+    free(r);
+    on_stopped(arg);
+}
+
+static void on_link_closed(void *arg)
+{
+    on_part_closed(arg);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    on_part_closed(handle->data);
+}
+
+static void on_stop_timer(uv_timer_t *timer)
+{
+    struct reader *r = timer->data;
+    if (clock_mono_us() >= r->deadline_us)
+        fail_queue(r, ERR_SHUTTING_DOWN);
+    if (r->head || (r->waiting > 0 && clock_mono_us() < r->deadline_us))
+        return;
+    uv_timer_stop(&r->timer);
+    uv_check_stop(&r->check);
+    r->open_handles = (int)r->link_count + 2;
+    uv_close((uv_handle_t *)&r->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&r->check, on_handle_closed);
+    for (size_t i = 0; i < r->link_count; i++)
+        pglink_close(r->links[i].pg, on_link_closed, r); /* what is in flight is answered as lost */
+}
+
+void reader_stop(struct reader *r, int64_t deadline_us, void (*on_stopped)(void *arg), void *arg)
+{
+    r->stopping = true;
+    r->deadline_us = deadline_us;
+    r->on_stopped = on_stopped;
+    r->stopped_arg = arg;
+    uv_timer_start(&r->timer, on_stop_timer, 0, 10);
+}

@@ -1,0 +1,47 @@
+/* Reads for HTTP: a few connections in pipeline mode, each read one statement of the table below. Loop thread only.
+ * A read sees everything that was answered before it was submitted. */
+#ifndef TIDINGS_STORE_READER_H
+#define TIDINGS_STORE_READER_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/config.h"
+#include "core/err.h"
+
+/* id, metrics label, SQL (the functions are in sql/fn_reads.sql, which says what the columns are) */
+/* clang-format off */
+#define READ_TABLE(X)                                                                                   \
+  X(READ_API_KEY,  "api_key",  "select * from read_api_key(decode($1, 'hex'))")                          \
+  X(READ_CAMPAIGN, "campaign", "select * from read_campaign($1::int, $2::uuid)")                         \
+  X(READ_USER,     "user",     "select * from read_user($1::int, $2::uuid, $3::uuid, $4::int)")
+/* clang-format on */
+
+enum read_query {
+#define READ_ENUM(id, label, sql) id,
+    READ_TABLE(READ_ENUM)
+#undef READ_ENUM
+        READ_COUNT
+};
+
+#define READ_MAX_PARAMS 6
+
+struct reader;
+
+/* rows: text format, valid during the call; NULL unless err is ERR_NONE. Called exactly once, on the loop. */
+typedef void (*read_done)(void *arg, enum err err, const PGresult *rows);
+
+struct reader *reader_start(uv_loop_t *loop, const struct config *config);
+
+/* Parameters are NUL-terminated text, copied. ERR_NONE: on_done follows (never before this returns). Else not taken:
+ * ERR_OVERLOADED, ERR_DB_UNAVAILABLE, ERR_SHUTTING_DOWN. */
+enum err reader_submit(struct reader *r, enum read_query query, int count, const char *const params[],
+                       read_done on_done, void *arg);
+
+bool reader_ready(const struct reader *r);          /* at least one connection */
+const char *reader_trouble(const struct reader *r); /* why not, for people; "" when ready */
+void reader_stop(struct reader *r, int64_t deadline_us, void (*on_stopped)(void *arg), void *arg);
+
+#endif
