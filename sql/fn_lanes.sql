@@ -102,7 +102,7 @@ begin
                   else 0 end as err
       from given g join campaign c on c.cid = g.cid),
     decided as materialized (
-      select k.*, case when k.err in (0, 9) and k.taken_by is not null then 2 else k.err end as outcome from checked k),
+      select k.*, case when k.err <> 1 and k.taken_by is not null then 2 else k.err end as outcome from checked k),
     placed as materialized (
       select d.*, (d.last_place + row_number() over (partition by d.cid order by d.o))::int as place
       from decided d where d.outcome = 0),
@@ -142,7 +142,7 @@ begin
       insert into referrals (campaign, referred, referrer, id, created_at)
       select r.no, r.place, r.referrer, r.referral_id, a.at
       from referred r join appended a on a.of_action = r.o and a.k = 1 order by r.no, r.place)
-    select d.o, d.outcome, coalesce(f.user_id, d.taken_by), f.place, d.landing_url, d.account_id,
+    select d.o, d.outcome, case d.outcome when 2 then d.taken_by else f.user_id end, f.place, d.landing_url, d.account_id,
            a.shard, a.seq, a.version, a.type, a.at, a.id, a.data
     from decided d left join fresh f on f.o = d.o left join appended a on a.of_action = d.o;
   end if;

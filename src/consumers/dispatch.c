@@ -34,7 +34,7 @@ struct partition *dispatch_assign(struct dispatch *d, int32_t id)
     (void)d;
     struct partition *p = xcalloc(1, sizeof *p);
     p->id = id;
-    p->committed = -1;
+    p->committed = p->committing = -1;
     watermark_init(&p->watermark);
     return p;
 }

@@ -27,6 +27,7 @@ struct partition {
     int32_t id;
     struct watermark watermark;
     int64_t committed;   /* the group's: offset last committed, -1 = none yet */
+    int64_t committing;  /* the group's: offset in the commit under way */
     size_t items;        /* taken and not yet back for good */
     size_t running;      /* of them with a worker */
     bool closing;        /* revoked: what comes back unfinished is dropped */

@@ -178,6 +178,8 @@ static enum tx_end transaction(struct tx *t, bool (*body)(struct tx *), char *wh
     enum tx_end end = TX_COMMITTED;
     if (!command(t, "begin", "BEGIN") || !body(t) || !command(t, "commit", "COMMIT")) {
         end = t->behind ? TX_BEHIND : explain(t, why, why_size);
+        PQclear(t->failed);
+        t->failed = NULL;
         if (PQtransactionStatus(t->run.conn) != PQTRANS_IDLE)
             command(t, "rollback", "ROLLBACK");
     }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "consumers/db_pool.h"
+#include "consumers/group_metrics.h"
 #include "consumers/item.h"
 #include "core/config.h"
 #include "handlers/handler.h"
@@ -17,6 +18,7 @@ struct run_env {
     const struct config *config;
     const struct handler *handler;
     struct db_pool *db;
+    const struct group_metrics *metrics;
     const _Atomic int64_t *stop_at; /* see struct run */
 };
 

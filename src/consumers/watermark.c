@@ -26,6 +26,8 @@ static uint64_t push(struct watermark *w, int64_t offset, bool done)
 {
     if (w->tail - w->head == w->cap)
         grow(w);
+    if (w->next < 0)
+        w->next = offset;
     *slot_at(w, w->tail) = (struct watermark_slot){.next = offset + 1, .done = done};
     return w->tail++;
 }

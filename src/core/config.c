@@ -19,7 +19,13 @@ struct setting {
 
 static const struct setting settings[] = {
 #define CONFIG_SETTING(field, env_, type_, min_, max_, def_, help_)                                                    \
-    {.env = env_, .def = def_, .help = help_, .type = type_, .min = min_, .max = max_, .offset = offsetof(struct config, field)},
+    {.env = env_,                                                                                                      \
+     .def = def_,                                                                                                      \
+     .help = help_,                                                                                                    \
+     .type = type_,                                                                                                    \
+     .min = min_,                                                                                                      \
+     .max = max_,                                                                                                      \
+     .offset = offsetof(struct config, field)},
     CONFIG_TABLE(CONFIG_SETTING)
 #undef CONFIG_SETTING
 };
@@ -107,8 +113,8 @@ static bool check_token_secret(const struct setting *s, const char *value, char 
     for (int part = 1;; part++) {
         size_t len = strcspn(value, ",");
         if (len < 16) {
-            snprintf(why, why_size, "%s must have at least 16 bytes in each comma-separated part, not %zu (part %d)", s->env,
-                     len, part);
+            snprintf(why, why_size, "%s must have at least 16 bytes in each comma-separated part, not %zu (part %d)",
+                     s->env, len, part);
             return false;
         }
         if (!value[len])
@@ -149,7 +155,7 @@ static bool setting_read(struct config *c, const struct setting *s, const char *
     return ok;
 }
 
-/* Text fields point to the table or to the environment, whose strings live as long as the process: nothing is copied. */
+/* Text fields point to the table or the environment, whose strings live as long as the process: nothing is copied. */
 bool config_load(struct config *c, char *why, size_t why_size)
 {
     bool ok = true;
@@ -157,7 +163,8 @@ bool config_load(struct config *c, char *why, size_t why_size)
     for (size_t i = 0; i < SETTINGS; i++) {
         char ignored[256];
         bool first = ok;
-        if (setting_read(c, &settings[i], getenv(settings[i].env), first ? why : ignored, first ? why_size : sizeof ignored))
+        if (setting_read(c, &settings[i], getenv(settings[i].env), first ? why : ignored,
+                         first ? why_size : sizeof ignored))
             continue;
         ok = false;
         setting_read(c, &settings[i], NULL, ignored, sizeof ignored);
@@ -271,7 +278,8 @@ static void print_setting(const struct config *c, const struct setting *s, FILE 
     add_value(&def, s, s->def);
     add_current(&now, c, s);
     bool same = strcmp(buf_cstr(&def), buf_cstr(&now)) == 0;
-    fprintf(out, "%c %-28s %-32s default %-32s now %s\n", same ? ' ' : '*', s->env, buf_cstr(&kind), def.data, now.data);
+    fprintf(out, "%c %-28s %-32s default %-32s now %s\n", same ? ' ' : '*', s->env, buf_cstr(&kind), def.data,
+            now.data);
     const char *help = s->type == ENUM ? s->help + words_length(s) + 2 : s->help;
     fprintf(out, "    %s\n", help);
     if (!setting_read(&unused, s, getenv(s->env), why, sizeof why))

@@ -56,7 +56,7 @@ json_t *json_read(const char *data, size_t len, char *why, size_t why_size)
     char *quote = strstr(error.text, " near '"); /* the input's own bytes, cut anywhere: not for an answer or a log */
     if (quote)
         *quote = '\0';
-    snprintf(why, why_size, "the JSON text is malformed at byte %d (line %d, column %d): %s", error.position, error.line,
-             error.column, error.text);
+    snprintf(why, why_size, "the JSON text is malformed at byte %d (line %d, column %d): %s", error.position,
+             error.line, error.column, error.text);
     return NULL;
 }

@@ -205,8 +205,8 @@ static int64_t count_lines(const char *text, size_t len)
     return lines;
 }
 
-/* Writes what goes without blocking, waiting a little for room; returns how much is dealt with. The descriptor is shared
- * with other processes and stays in blocking mode; a pipe that polls writable has room for PIPE_BUF bytes. */
+/* Writes what goes without blocking, waiting a little for room; returns how much is dealt with. The descriptor is
+ * shared with other processes and stays in blocking mode; a pipe that polls writable has room for PIPE_BUF bytes. */
 static size_t write_some(const char *text, size_t len)
 {
     struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};

@@ -23,16 +23,17 @@ static const struct metric_info infos[METRIC_COUNT] = {
 #define BOUNDS_MAX 19
 
 /* Upper bounds of the buckets: microseconds for durations, plain counts for sizes; 0 ends. */
-static const int64_t seconds_bounds[BOUNDS_MAX + 1] = {50,     100,    200,    500,     1000,    2000,    5000,
-                                                       10000,  20000,  50000,  100000,  200000,  500000,  1000000,
+static const int64_t seconds_bounds[BOUNDS_MAX + 1] = {50,      100,     200,      500,      1000,     2000,   5000,
+                                                       10000,   20000,   50000,    100000,   200000,   500000, 1000000,
                                                        2000000, 5000000, 10000000, 20000000, 60000000, 0};
 static const int64_t sizes_bounds[BOUNDS_MAX + 1] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 0};
 
 struct metric_series {
     enum metric id;
-    char *label[2];                          /* values; constant once the series can be seen */
-    _Atomic int64_t value;                   /* counter, gauge; a histogram's sum */
-    _Atomic int64_t counts[BOUNDS_MAX + 1]; /* a histogram's: per bucket, not cumulative; the last one is past all bounds */
+    char *label[2];        /* values; constant once the series can be seen */
+    _Atomic int64_t value; /* counter, gauge; a histogram's sum */
+    /* A histogram's: per bucket, not cumulative; the last one is past all bounds. */
+    _Atomic int64_t counts[BOUNDS_MAX + 1];
 };
 
 /* Metrics without labels have their one series here, so that their short forms take no lock and show from the start. */
@@ -67,7 +68,8 @@ struct metric_series *metric_get(enum metric id, const char *label1, const char 
     struct metric_series *s = NULL;
     pthread_mutex_lock(&registry.lock);
     for (size_t i = 0; i < registry.count[id] && !s; i++)
-        if (strcmp(registry.series[id][i]->label[0], label1) == 0 && strcmp(registry.series[id][i]->label[1], label2) == 0)
+        if (strcmp(registry.series[id][i]->label[0], label1) == 0 &&
+            strcmp(registry.series[id][i]->label[1], label2) == 0)
             s = registry.series[id][i];
     if (!s && registry.count[id] < METRIC_MAX_SERIES)
         s = registry.series[id][registry.count[id]++] = series_new(id, label1, label2);
@@ -247,16 +249,19 @@ static void render_metric(struct buf *out, enum metric id)
     buf_printf(out, "\n# TYPE %s %s\n", info->name, types[info->kind]);
     if (!*info->labels)
         render_series(out, &plain[id]);
-    for (size_t i = 0; i < registry.count[id]; i++)
+    /* Series are only ever added: those that are there now can be read without keeping anyone from adding more. */
+    pthread_mutex_lock(&registry.lock);
+    size_t count = registry.count[id];
+    struct metric_series *other = registry.other[id];
+    pthread_mutex_unlock(&registry.lock);
+    for (size_t i = 0; i < count; i++)
         render_series(out, registry.series[id][i]);
-    if (registry.other[id])
-        render_series(out, registry.other[id]);
+    if (other)
+        render_series(out, other);
 }
 
 void metrics_render(struct buf *out)
 {
-    pthread_mutex_lock(&registry.lock);
     for (size_t id = 0; id < METRIC_COUNT; id++)
         render_metric(out, (enum metric)id);
-    pthread_mutex_unlock(&registry.lock);
 }

@@ -156,11 +156,8 @@ static void drain(struct pglink *l)
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct pglink *l = poll->data;
-    if (status < 0) {
-        go_down(l, uv_strerror(status));
-        return;
-    }
-    if ((events & UV_READABLE) && !PQconsumeInput(l->conn)) {
+    /* libuv reports a reset socket as a bad descriptor; libpq knows better what happened. */
+    if ((status < 0 || (events & UV_READABLE)) && (!PQconsumeInput(l->conn) || status < 0)) {
         char why[WHY_SIZE];
         snprintf(why, sizeof why, "%s", PQerrorMessage(l->conn));
         why[strcspn(why, "\n")] = '\0';

@@ -27,7 +27,8 @@ void random_bytes(void *out, size_t len)
 
 uint64_t random_u64(void)
 {
-    /* The kernel's own bytes, fetched by the block: as cheap as a generator, and ids made of them cannot be foretold. */
+    /* The kernel's own bytes, fetched by the block: as cheap as a generator, and ids made of them cannot be foretold.
+     */
     static _Thread_local uint64_t block[64];
     static _Thread_local size_t left;
     if (left == 0) {

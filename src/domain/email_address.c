@@ -20,8 +20,8 @@ static bool is_letter_or_digit(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-/* Letters, their marks, and numbers of any script: blanks, controls, what turns the writing direction or looks like an @ or
- * a dot is none of them. text must be valid UTF-8. */
+/* Letters, their marks, and numbers of any script: blanks, controls, what turns the writing direction or looks like an
+ * @ or a dot is none of them. text must be valid UTF-8. */
 static bool non_ascii_are_letters(const char *text, size_t len)
 {
     for (const char *p = text; p < text + len; p = g_utf8_next_char(p)) {

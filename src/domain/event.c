@@ -186,8 +186,8 @@ static bool check_envelope(const json_t *json, struct event *e, const struct ref
         return refuse(r, "timestamp", 9, "must be an RFC 3339 time");
     if (!version)
         return refuse(r, "version", 7, "is missing");
-    e->version = json_integer_value(version);
-    if (!json_is_integer(version) || e->version < 1)
+    e->version = json_integer_value(version); /* 0 of what is no integer */
+    if (e->version < 1)
         return refuse(r, "version", 7, "must be an integer of at least 1");
     return true;
 }

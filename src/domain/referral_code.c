@@ -23,7 +23,8 @@ static uint64_t load_u64be(const uint8_t *p)
 /* Each campaign has a permutation of its own. */
 static struct code_key key_for(const uint8_t key[16], struct uuid campaign)
 {
-    return (struct code_key){load_u64be(key) ^ load_u64be(campaign.b), load_u64be(key + 8) ^ load_u64be(campaign.b + 8)};
+    return (struct code_key){load_u64be(key) ^ load_u64be(campaign.b),
+                             load_u64be(key + 8) ^ load_u64be(campaign.b + 8)};
 }
 
 /* splitmix64's finalizer: every bit of the input moves every bit of the output. */

@@ -23,8 +23,7 @@ static void mac_of(const char *secret, size_t secret_len, const uint8_t body[BOD
     memcpy(message, purpose, sizeof purpose);
     memcpy(message + sizeof purpose, body, BODY_SIZE);
     /* Sending or accepting a token without a real secret would be worse than stopping. */
-    if (secret_len == 0 ||
-        !HMAC(EVP_sha256(), secret, (int)secret_len, message, sizeof message, full, NULL)) {
+    if (secret_len == 0 || !HMAC(EVP_sha256(), secret, (int)secret_len, message, sizeof message, full, NULL)) {
         fputs("tidings: no secret to sign tokens with, or HMAC failed\n", stderr);
         abort();
     }

@@ -15,6 +15,7 @@
 #define TIDINGS_HANDLERS_HANDLER_H
 
 #include <libpq-fe.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

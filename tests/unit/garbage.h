@@ -1,5 +1,5 @@
-/* Hostile input for readers, the same in every run: random bytes, and a good sample with a few bytes changed, cut or doubled.
- * Each input stands in a heap block of exactly its size, so that AddressSanitizer sees a read past its end. */
+/* Hostile input for readers, the same in every run: random bytes, and a good sample with a few bytes changed, cut or
+ * doubled. Each input stands in a heap block of exactly its size, so that AddressSanitizer sees a read past its end. */
 #ifndef TIDINGS_TESTS_GARBAGE_H
 #define TIDINGS_TESTS_GARBAGE_H
 
@@ -51,7 +51,8 @@ static inline void garbage_try(const char *sample, int rounds, void (*check)(con
     uint64_t state = 0x9e3779b97f4a7c15;
     char input[2048];
     for (int i = 0; i < rounds; i++) {
-        size_t len = garbage_make(&state, sample, input, strlen(sample) + 64 < sizeof input ? strlen(sample) + 64 : sizeof input);
+        size_t len = garbage_make(&state, sample, input,
+                                  strlen(sample) + 64 < sizeof input ? strlen(sample) + 64 : sizeof input);
         char *exact = malloc(len ? len : 1);
         if (!exact)
             abort();

@@ -140,7 +140,8 @@ static void test_words(void **state)
     refuses("MAIL_TRANSPORT", "", "MAIL_TRANSPORT must be one of smtp|maildir|discard, not \"\"");
     refuses("MAIL_TRANSPORT", "SMTP", "MAIL_TRANSPORT must be one of smtp|maildir|discard, not \"SMTP\"");
     refuses("MAIL_TRANSPORT", "smt", "MAIL_TRANSPORT must be one of smtp|maildir|discard, not \"smt\"");
-    refuses("MAIL_TRANSPORT", "smtp|maildir", "MAIL_TRANSPORT must be one of smtp|maildir|discard, not \"smtp|maildir\"");
+    refuses("MAIL_TRANSPORT", "smtp|maildir",
+            "MAIL_TRANSPORT must be one of smtp|maildir|discard, not \"smtp|maildir\"");
     refuses("LOG_LEVEL", "least level", "LOG_LEVEL must be one of debug|info|warn|error, not \"least level\"");
 }
 
@@ -153,6 +154,8 @@ static void test_token_secret(void **state)
     refuses("TOKEN_SECRET", "0123456789abcde", "TOKEN_SECRET must have at least 16 bytes, not 15");
     refuses("TOKEN_SECRET", "0123456789abcdef,short",
             "TOKEN_SECRET must have at least 16 bytes in each comma-separated part, not 5 (part 2)");
+    refuses("TOKEN_SECRET", "0123456789abcde,0123456789abcdef",
+            "TOKEN_SECRET must have at least 16 bytes in each comma-separated part, not 15 (part 1)");
     refuses("TOKEN_SECRET", "short,0123456789abcdef",
             "TOKEN_SECRET must have at least 16 bytes in each comma-separated part, not 5 (part 1)");
     refuses("TOKEN_SECRET", "0123456789abcdef,",
@@ -236,18 +239,22 @@ static void test_print(void **state)
     setenv("SMTP_PASSWORD", "hunter2", 1);
     assert_true(config_load(&config, why, sizeof why));
     char *text = printed();
-    assert_string_equal(line_of(text, "LANES", line),
-                        "* LANES                        integer, 1 to 64                 default 2                          "
-                        "      now 8");
-    assert_string_equal(line_of(text, "LANE_BATCH", line),
-                        "  LANE_BATCH                   integer, 1 to 5000               default 400                        "
-                        "      now 400");
-    assert_string_equal(line_of(text, "MAIL_TRANSPORT", line),
-                        "* MAIL_TRANSPORT               smtp|maildir|discard             default maildir                    "
-                        "      now smtp");
-    assert_string_equal(line_of(text, "TOKEN_SECRET", line),
-                        "* TOKEN_SECRET                 secret text, 16 to 4096 bytes    default (unset)                    "
-                        "      now (set)");
+    assert_string_equal(
+        line_of(text, "LANES", line),
+        "* LANES                        integer, 1 to 64                 default 2                          "
+        "      now 8");
+    assert_string_equal(
+        line_of(text, "LANE_BATCH", line),
+        "  LANE_BATCH                   integer, 1 to 5000               default 400                        "
+        "      now 400");
+    assert_string_equal(
+        line_of(text, "MAIL_TRANSPORT", line),
+        "* MAIL_TRANSPORT               smtp|maildir|discard             default maildir                    "
+        "      now smtp");
+    assert_string_equal(
+        line_of(text, "TOKEN_SECRET", line),
+        "* TOKEN_SECRET                 secret text, 16 to 4096 bytes    default (unset)                    "
+        "      now (set)");
     assert_non_null(strstr(line_of(text, "EMAIL_WORKER_POOL_SIZE", line), "now (unset)"));
     assert_non_null(strstr(text, "\n    write connections to Postgres\n"));
     assert_non_null(strstr(text, "\n    where mails go; discard writes the row alone, for load tests\n"));
@@ -285,7 +292,8 @@ static void test_print_masks_passwords(void **state)
         {"postgresql://user:@host/db", "postgresql://user:***@host/db"},
         {"postgresql://user@host:5432/db", "postgresql://user@host:5432/db"},
         {"postgresql://host:5432,other:5433/db", "postgresql://host:5432,other:5433/db"},
-        {"postgresql://host/db?user=u&password=pw&sslmode=require", "postgresql://host/db?user=u&password=***&sslmode=require"},
+        {"postgresql://host/db?user=u&password=pw&sslmode=require",
+         "postgresql://host/db?user=u&password=***&sslmode=require"},
         {"postgresql://host/db?sslpassword=pw", "postgresql://host/db?sslpassword=***"},
         {"host=h password=pw dbname=d", "host=h password=*** dbname=d"},
         {"host=h password = 'p w\\' x' dbname=d", "host=h password=*** dbname=d"},

@@ -32,9 +32,16 @@ static void test_accepts(void **state)
 {
     (void)state;
     static const char *const good[] = {
-        "{}", "[]", " \t\r\n{ } \n", "{\"a\":1,\"b\":[true,false,null,-0.5e3,\"\\u00e9\\ud83d\\ude00\"]}",
-        "[\"é€😀\"]", "[9223372036854775807,-9223372036854775808]", "[\"[[[[[[[[[[[[[[[[[[[[[[\"]",
-        "[\"\\\"[[[[[[[[[[[[[[[[[[[[[[\"]", "{\"{{{{{{{{{{{{{{{{{{{{{{\":1}", "{\"\":1}",
+        "{}",
+        "[]",
+        " \t\r\n{ } \n",
+        "{\"a\":1,\"b\":[true,false,null,-0.5e3,\"\\u00e9\\ud83d\\ude00\"]}",
+        "[\"é€😀\"]",
+        "[9223372036854775807,-9223372036854775808]",
+        "[\"[[[[[[[[[[[[[[[[[[[[[[\"]",
+        "[\"\\\"[[[[[[[[[[[[[[[[[[[[[[\"]",
+        "{\"{{{{{{{{{{{{{{{{{{{{{{\":1}",
+        "{\"\":1}",
     };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
         if (!accepted(good[i], strlen(good[i])))
@@ -45,13 +52,68 @@ static void test_refuses(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", " ", "{", "}", "[", "]", "{]", "[}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "[1,]", "[,1]", "{a:1}", "{'a':1}",
-        "[1] x", "{}{}", "{},", "[]\v", "1", "\"a\"", "null", "[01]", "[+1]", "[.5]", "[1.]", "[1e]", "[-]", "[NaN]",
-        "[Infinity]", "[0x10]", "[tru]", "[True]", "[1e999]", "[9223372036854775808]", "[\"\x01\"]", "[\"a\nb\"]",
-        "[\"\\x\"]", "[\"\\u12\"]", "[\"\\ud800\"]", "[\"\\udc00\"]", "[\"\\u0000\"]", "{\"\\u0000\":1}",
-        "{\"a\\u0000b\":1}", "[\"a]", "[\"a\\\"]", "{\"a\":1,\"a\":2}", "{\"a\":1,\"\\u0061\":2}", "[1]//c", "[/**/1]",
-        "[\"\xff\"]", "[\"\xc3\"]", "[\"\xc0\xaf\"]", "[\"\xed\xa0\x80\"]", "[\"\xf5\x80\x80\x80\"]", "[\"\xe2\x82\"]", "\xff",
-        "\xef\xbb\xbf{}", "\xef\xbb\xbf", "\xfe\xff", "{}\xef\xbb\xbf", "[\xa0]",
+        "",
+        " ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "{]",
+        "[}",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "[1,]",
+        "[,1]",
+        "{a:1}",
+        "{'a':1}",
+        "[1] x",
+        "{}{}",
+        "{},",
+        "[]\v",
+        "1",
+        "\"a\"",
+        "null",
+        "[01]",
+        "[+1]",
+        "[.5]",
+        "[1.]",
+        "[1e]",
+        "[-]",
+        "[NaN]",
+        "[Infinity]",
+        "[0x10]",
+        "[tru]",
+        "[True]",
+        "[1e999]",
+        "[9223372036854775808]",
+        "[\"\x01\"]",
+        "[\"a\nb\"]",
+        "[\"\\x\"]",
+        "[\"\\u12\"]",
+        "[\"\\ud800\"]",
+        "[\"\\udc00\"]",
+        "[\"\\u0000\"]",
+        "{\"\\u0000\":1}",
+        "{\"a\\u0000b\":1}",
+        "[\"a]",
+        "[\"a\\\"]",
+        "{\"a\":1,\"a\":2}",
+        "{\"a\":1,\"\\u0061\":2}",
+        "[1]//c",
+        "[/**/1]",
+        "[\"\xff\"]",
+        "[\"\xc3\"]",
+        "[\"\xc0\xaf\"]",
+        "[\"\xed\xa0\x80\"]",
+        "[\"\xf5\x80\x80\x80\"]",
+        "[\"\xe2\x82\"]",
+        "\xff",
+        "\xef\xbb\xbf{}",
+        "\xef\xbb\xbf",
+        "\xfe\xff",
+        "{}\xef\xbb\xbf",
+        "[\xa0]",
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         if (accepted(bad[i], strlen(bad[i])))
@@ -84,7 +146,8 @@ static void test_depth(void **state)
     fill_nested(text, JSON_MAX_DEPTH + 1, '[', ']');
     assert_false(accepted(text, 2 * JSON_MAX_DEPTH + 2));
     assert_string_equal(why, "the JSON text is nested more than 16 levels deep at byte 16");
-    assert_true(accepted("[[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[]]", 61)); /* breadth is no depth */
+    assert_true(
+        accepted("[[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[],[]]", 61)); /* breadth is no depth */
     size_t many = 1000000;
     char *deep = malloc(2 * many);
     assert_non_null(deep);
@@ -126,19 +189,15 @@ static void check_read(const char *text, size_t len)
 static void test_garbage(void **state)
 {
     (void)state;
-    garbage_try("{\"a\":[1,2.5,{\"b\":\"c\\u00e9\"}],\"email\":\"someone@example.com\",\"n\":null,\"t\":[true,false]}", 100000,
-                check_read);
+    garbage_try("{\"a\":[1,2.5,{\"b\":\"c\\u00e9\"}],\"email\":\"someone@example.com\",\"n\":null,\"t\":[true,false]}",
+                100000, check_read);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accepts),
-        cmocka_unit_test(test_refuses),
-        cmocka_unit_test(test_refuses_raw_nul),
-        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_sentences),
-        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_accepts), cmocka_unit_test(test_refuses),   cmocka_unit_test(test_refuses_raw_nul),
+        cmocka_unit_test(test_depth),   cmocka_unit_test(test_sentences), cmocka_unit_test(test_garbage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -66,13 +66,14 @@ static void test_logfmt(void **state)
     (void)state;
     capture();
     log_start("info", "logfmt");
-    log_warn("lane lost its connection", "lane", log_int(3), "error", "a \"b\" = c\\d\n\te", "none", (const char *)NULL, "empty",
-             "", "plain", "a-b_c/d:e", "utf8", "é😀");
+    log_warn("lane lost its connection", "lane", log_int(3), "error", "a \"b\" = c\\d\n\te", "none", (const char *)NULL,
+             "empty", "", "plain", "a-b_c/d:e", "utf8", "é😀");
     log_stop();
     char *text = captured();
-    assert_string_equal(after_time(text, "time=", " "),
-                        "level=warn msg=\"lane lost its connection\" lane=3 error=\"a \\\"b\\\" = c\\\\d\\n\\te\" empty=\"\" "
-                        "plain=a-b_c/d:e utf8=\"é😀\"\n");
+    assert_string_equal(
+        after_time(text, "time=", " "),
+        "level=warn msg=\"lane lost its connection\" lane=3 error=\"a \\\"b\\\" = c\\\\d\\n\\te\" empty=\"\" "
+        "plain=a-b_c/d:e utf8=\"é😀\"\n");
     free(text);
 }
 
@@ -81,12 +82,14 @@ static void test_json(void **state)
     (void)state;
     capture();
     log_start("info", "json");
-    log_error("it failed", "lane", log_int(-3), "error", "a \"b\"\\\x01\x7f\r\n", "none", (const char *)NULL, "empty", "");
+    log_error("it failed", "lane", log_int(-3), "error", "a \"b\"\\\x01\x7f\r\n", "none", (const char *)NULL, "empty",
+              "");
     log_stop();
     char *text = captured();
-    assert_string_equal(after_time(text, "{\"time\":\"", "\","),
-                        "\"level\":\"error\",\"msg\":\"it failed\",\"lane\":\"-3\",\"error\":\"a \\\"b\\\"\\\\\\u0001\\u007f\\r\\n\","
-                        "\"empty\":\"\"}\n");
+    assert_string_equal(
+        after_time(text, "{\"time\":\"", "\","),
+        "\"level\":\"error\",\"msg\":\"it failed\",\"lane\":\"-3\",\"error\":\"a \\\"b\\\"\\\\\\u0001\\u007f\\r\\n\","
+        "\"empty\":\"\"}\n");
     free(text);
 }
 
@@ -123,7 +126,8 @@ static void test_invalid_utf8(void **state)
         }
 }
 
-/* Values of every length about the size of a line, several of them: the line stays whole, valid JSON, and is bounded. */
+/* Values of every length about the size of a line, several of them: the line stays whole, valid JSON, and is bounded.
+ */
 static void test_long_values(void **state)
 {
     (void)state;
@@ -205,7 +209,8 @@ enum { THREADS = 4, LINES = 3000 };
 static void *write_lines(void *arg)
 {
     for (int i = 0; i < LINES; i++)
-        log_info("line", "thread", (const char *)arg, "n", log_int(i), "fill", "0123456789012345678901234567890123456789");
+        log_info("line", "thread", (const char *)arg, "n", log_int(i), "fill",
+                 "0123456789012345678901234567890123456789");
     return NULL;
 }
 
@@ -318,7 +323,7 @@ static void test_blocked_for_ever(void **state)
     assert_true(flood(3000) < 2000000);
     int64_t start = clock_mono_us();
     log_stop();
-    assert_in_range(clock_mono_us() - start, 500000, 2500000);
+    assert_in_range(clock_mono_us() - start, 900000, 1900000); /* 2 s: the thread itself was stuck */
     int64_t dropped = metric_value(metric_get(M_LOG_DROPPED, NULL, NULL));
     assert_true(flood(10) < 500000);
     assert_int_equal(metric_value(metric_get(M_LOG_DROPPED, NULL, NULL)) - dropped, 10);

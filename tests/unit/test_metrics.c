@@ -9,7 +9,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/metrics.h"
@@ -17,14 +16,12 @@
 /* Whether the exposition has this line. */
 static bool rendered(const char *line)
 {
-    struct buf out = {0};
+    struct buf out = {0}, wanted = {0};
     buf_addc(&out, '\n');
     metrics_render(&out);
-    char *wanted = malloc(strlen(line) + 3);
-    assert_non_null(wanted);
-    sprintf(wanted, "\n%s\n", line);
-    bool found = strstr(buf_cstr(&out), wanted) != NULL;
-    free(wanted);
+    buf_printf(&wanted, "\n%s\n", line);
+    bool found = strstr(buf_cstr(&out), buf_cstr(&wanted)) != NULL;
+    buf_free(&wanted);
     buf_free(&out);
     return found;
 }
@@ -33,7 +30,8 @@ static void test_without_labels_shows_from_the_start(void **state)
 {
     (void)state;
     assert_true(rendered("# TYPE tidings_http_connections_refused_total counter"));
-    assert_true(rendered("# HELP tidings_http_connections_refused_total connections closed at once, past HTTP_MAX_CONNECTIONS"));
+    assert_true(rendered(
+        "# HELP tidings_http_connections_refused_total connections closed at once, past HTTP_MAX_CONNECTIONS"));
     assert_true(rendered("tidings_http_connections_refused_total 0"));
     assert_true(rendered("# TYPE tidings_relay_latency_seconds histogram"));
     assert_true(rendered("tidings_relay_latency_seconds_count 0"));

@@ -35,11 +35,18 @@ static void test_parse_refuses(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", "0", "01890a5d-ac96-774b-bcce-b302099a805", "01890a5d-ac96-774b-bcce-b302099a80577",
-        "01890a5dac96774bbcceb302099a8057", "{01890a5d-ac96-774b-bcce-b302099a8057}",
-        "01890a5d-ac96-774b-bcce_b302099a8057", "01890a5d-ac96-774b-bcce-b302099a805g",
-        "-1890a5d-ac96-774b-bcce-b302099a8057", "01890a5-dac96-774b-bcce-b302099a8057",
-        "01890a5d-ac96-774b-bcce-b302099a80 7", "0x890a5d-ac96-774b-bcce-b302099a8057",
+        "",
+        "0",
+        "01890a5d-ac96-774b-bcce-b302099a805",
+        "01890a5d-ac96-774b-bcce-b302099a80577",
+        "01890a5dac96774bbcceb302099a8057",
+        "{01890a5d-ac96-774b-bcce-b302099a8057}",
+        "01890a5d-ac96-774b-bcce_b302099a8057",
+        "01890a5d-ac96-774b-bcce-b302099a805g",
+        "-1890a5d-ac96-774b-bcce-b302099a8057",
+        "01890a5-dac96-774b-bcce-b302099a8057",
+        "01890a5d-ac96-774b-bcce-b302099a80 7",
+        "0x890a5d-ac96-774b-bcce-b302099a8057",
     };
     struct uuid id = {{7}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)

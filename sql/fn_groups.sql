@@ -1,0 +1,161 @@
+-- What the consumer groups' handlers and their machinery call. Look-ups are pinned to the indexes: the sessions' plans
+-- must not depend on statistics that were taken when the tables were empty.
+
+-- Claims events for a group. Returns the places (from 1) in the arrays of those that were not handled before; of an event
+-- that is there twice, the first. Rows go in by event id, so that two processes cannot deadlock.
+create or replace function handled_claim(p_grp text, p_ids uuid[], p_ats timestamptz[])
+returns setof int
+language plpgsql as $$
+declare
+  v_new uuid[];
+begin
+  with given as (select distinct on (id) id, at from unnest(p_ids, p_ats) as g (id, at) order by id),
+       added as (insert into handled (grp, event_id, at) select p_grp, id, at from given order by id
+                 on conflict do nothing returning event_id)
+  select array_agg(event_id) into v_new from added;
+  return query
+    select min(g.place)::int
+    from unnest(p_ids) with ordinality as g (id, place) join unnest(v_new) as n (id) on n.id = g.id
+    group by g.id;
+end
+$$;
+
+-- Takes claims back, of events that had no effect after all.
+create or replace function handled_release(p_grp text, p_ids uuid[])
+returns void
+language sql
+set enable_seqscan = off
+as $$
+  delete from handled where grp = p_grp and event_id = any (p_ids)
+$$;
+
+-- Deletes at most p_rows claims on events older than p_before; returns how many.
+create or replace function handled_trim(p_before timestamptz, p_rows int)
+returns bigint
+language sql
+set enable_seqscan = off -- BRIN, not the whole table, once nothing is left to delete
+as $$
+  with old as (select ctid from handled where at < p_before limit p_rows for update skip locked),
+       gone as (delete from handled where ctid = any (array(select ctid from old)) returning 1)
+  select count(*) from gone
+$$;
+
+create or replace function dead_letter_add(p_grp text, p_topic text, p_partition int, p_offset bigint, p_key bytea,
+                                           p_value bytea, p_event_id uuid, p_type text, p_reason text, p_attempts int)
+returns void
+language sql as $$
+  insert into dead_letters (grp, state, topic, partition, "offset", key, value, event_id, type, reason, attempts)
+  values (p_grp, 'dead', p_topic, p_partition, p_offset, p_key, p_value, p_event_id, p_type, p_reason, p_attempts)
+  on conflict (grp, topic, partition, "offset") do nothing
+$$;
+
+-- What mails are made of: one row per element, in order. p_users and p_user_places: who gets it; a null user stands for
+-- the account's own address. campaign_no null: no such campaign; email null: no such user in it.
+create or replace function mail_read(p_campaigns uuid[], p_users uuid[], p_user_places bigint[])
+returns table (campaign_no int, campaign_name text, landing_url text, points_per_referral int, email text, verified int)
+language sql stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+  select c.no, c.name, c.landing_url, c.points_per_referral,
+         case when g.user_id is null then (select a.email from accounts a where a.no = c.account)
+              else (select coalesce(u.email, u.email_key) from users u
+                    where u.campaign = c.no and u.place = g.user_place and u.id = g.user_id) end,
+         coalesce((select r.n from verified_referrals r where r.campaign = c.no and r.referrer = g.user_place
+                   order by r.campaign desc, r.referrer desc, r.n desc limit 1), 0)
+  from unnest(p_campaigns, p_users, p_user_places) with ordinality as g (campaign, user_id, user_place, ord)
+  left join campaigns c on c.id = g.campaign
+  order by g.ord
+$$;
+
+-- Enters mails as p_statuses say, where their events have none yet, and returns each one's status now, in order.
+create or replace function mail_begin(p_events uuid[], p_campaigns int[], p_kinds text[], p_recipients text[],
+                                      p_message_ids text[], p_statuses text[])
+returns table (status text, is_new boolean)
+language plpgsql
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_new uuid[];
+begin
+  with added as (
+    insert into mails (event_id, campaign, kind, recipient, message_id, status)
+    select g.event_id, g.campaign, g.kind, g.recipient, g.message_id, g.status
+    from unnest(p_events, p_campaigns, p_kinds, p_recipients, p_message_ids, p_statuses)
+         as g (event_id, campaign, kind, recipient, message_id, status)
+    order by g.event_id
+    on conflict (event_id) do nothing
+    returning event_id)
+  select array_agg(event_id) into v_new from added;
+  return query
+    select (select m.status from mails m where m.event_id = g.event_id), n.id is not null
+    from unnest(p_events) with ordinality as g (event_id, ord) left join unnest(v_new) as n (id) on n.id = g.event_id
+    order by g.ord;
+end
+$$;
+
+-- Records what became of mails that were 'sending'. 'sending' again: the attempt failed and will be repeated.
+create or replace function mail_settle(p_events uuid[], p_statuses text[], p_errors text[])
+returns void
+language sql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+  update mails m
+  set status = g.status, error = g.error, attempts = m.attempts + 1,
+      sent_at = case when g.status = 'sent' then now() end
+  from unnest(p_events, p_statuses, p_errors) as g (event_id, status, error)
+  where m.event_id = g.event_id and m.status = 'sending'
+$$;
+
+-- Brings the leaderboard up to date for referrers: computed from verified_referrals, whatever the events say. Returns the
+-- places (from 1) in the arrays, with the reason, of those for which that cannot be done.
+-- The first statement takes the locks, the later one reads with a snapshot of its own.
+create or replace function leaderboard_update(p_campaigns uuid[], p_referrers uuid[], p_places bigint[], p_versions bigint[])
+returns table (place int, problem text)
+language plpgsql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare
+  v_key bigint;
+begin
+  for v_key in select distinct hashtext(c::text)::bigint from unnest(p_campaigns) as c order by 1 loop
+    perform pg_advisory_xact_lock(v_key);
+  end loop;
+
+  return query
+  with given as (
+    select g.campaign, g.referrer, g.place as user_place, g.version, g.ord,
+           c.no, c.points_per_referral as points,
+           (select u.place from users u where u.campaign = c.no and u.place = g.place and u.id = g.referrer) as known,
+           (select r.n from verified_referrals r where r.campaign = c.no and r.referrer = g.place
+            order by r.campaign desc, r.referrer desc, r.n desc limit 1) as verified
+    from unnest(p_campaigns, p_referrers, p_places, p_versions) with ordinality
+         as g (campaign, referrer, place, version, ord)
+    left join campaigns c on c.id = g.campaign
+  ), rows as (
+    select no, known, max(verified) as verified, max(points) as points, max(version) as version
+    from given where known is not null and verified is not null
+    group by no, known
+  ), written as (
+    insert into leaderboard as l (campaign, place, verified, position, version)
+    select no, known, verified, greatest(1, known - verified::bigint * points)::int, version
+    from rows order by no, known
+    on conflict (campaign, place) do update
+    set verified = excluded.verified, position = excluded.position, version = excluded.version
+    where l.version <= excluded.version
+  )
+  select g.ord::int,
+         case when g.no is null then 'the campaign does not exist'
+              when g.known is null then 'the referrer is no user of the campaign'
+              else 'the referrer has no verified referral' end
+  from given g
+  where g.no is null or g.known is null or g.verified is null;
+end
+$$;

@@ -1,0 +1,154 @@
+/* A group's records on their way in, to the workers and back. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "consumers/group_impl.h"
+#include "consumers/intake.h"
+#include "core/clock.h"
+#include "core/log.h"
+
+#define TURN_MAX 256       /* records taken per turn of the loop: parsing them takes 1 to 2 ms */
+#define OUTAGE_MAX_MS 5000 /* between tries of a group that cannot work: one run, so it costs little */
+#define LOG_EVERY_US 30000000
+
+struct run_job {
+    struct job job;
+    struct group *group;
+    size_t count;
+    struct item *items[];
+};
+
+/* --- records in --- */
+
+static struct partition *find_partition(const struct group *g, int32_t id)
+{
+    for (size_t i = 0; i < g->partition_count; i++)
+        if (g->partitions[i]->id == id)
+            return g->partitions[i];
+    return NULL;
+}
+
+void group_on_record(void *arg, const struct source_record *r)
+{
+    struct group *g = arg;
+    struct partition *p = g->taking && g->taking->id == r->partition ? g->taking : find_partition(g, r->partition);
+    int series = SERIES_UNKNOWN;
+    if (!p || p->closing)
+        return; /* not ours any more: it is not committed, so it comes again to whom it belongs */
+    struct item *it = intake_read(g->handler, r, &g->key, &series);
+    metric_add(g->metrics.messages[series], 1);
+    if (it) {
+        dispatch_add(g->dispatch, p, it, g->key.data, g->key.len);
+    } else {
+        dispatch_skip(g->dispatch, p, r->offset);
+        metric_add(g->metrics.ignored, 1);
+    }
+}
+
+void group_take_records(struct group *g)
+{
+    size_t taken = 0;
+    for (size_t i = 0; i < g->partition_count && taken < TURN_MAX; i++) {
+        struct partition *p = g->partitions[(g->next_partition + i) % g->partition_count];
+        size_t room = dispatch_room(g->dispatch, p);
+        if (room == 0)
+            continue;
+        g->taking = p;
+        taken += source_take(g->source, p->id, room < TURN_MAX - taken ? room : TURN_MAX - taken);
+        g->taking = NULL;
+    }
+    g->next_partition++;
+    if (taken >= TURN_MAX)
+        source_wake_again(g->source);
+}
+
+/* --- runs out and back --- */
+
+static void work(struct job *job, void *state)
+{
+    struct run_job *run = (struct run_job *)job;
+    run_items(&run->group->env, state, run->items, run->count);
+}
+
+/* A record that could not be tried. If others went through since it failed last, it may be the record itself that makes
+ * its runs fail (a mail at which the server stalls): it is tried alone, and counted. */
+static void note_blocked(struct group *g, struct item *it, size_t run_count)
+{
+    struct record *r = &it->record;
+    if (run_count == 1 && it->blocked > 0 && g->finished > it->finished_before)
+        r->attempt++;
+    it->finished_before = g->finished;
+    it->alone = ++it->blocked >= 2;
+    if (it->bury || r->attempt < g->config->retry_max_attempts)
+        return;
+    char last[sizeof r->reason];
+    memcpy(last, r->reason, sizeof last);
+    snprintf(r->reason, sizeof r->reason, "gave up after %d attempts: %.150s", r->attempt, last);
+    it->bury = true;
+}
+
+static void note_outage(struct group *g, const char *reason)
+{
+    int64_t now = clock_mono_us();
+    int64_t wait_ms = backoff_ms(g->outage++, g->config->retry_base_ms, OUTAGE_MAX_MS);
+    g->outage_until_us = now + wait_ms * 1000;
+    if (g->logged_us != 0 && now - g->logged_us < LOG_EVERY_US)
+        return;
+    g->logged_us = now;
+    log_warn("the group cannot work now, trying on", "group", g->handler->group, "reason", reason);
+}
+
+static void note_results(struct group *g, struct run_job *run)
+{
+    const char *blocked = NULL;
+    size_t finished = 0;
+    for (size_t i = 0; i < run->count; i++)
+        finished += run->items[i]->result == ITEM_FINISHED;
+    g->finished += finished;
+    for (size_t i = 0; i < run->count; i++)
+        if (run->items[i]->result == ITEM_BLOCKED) {
+            note_blocked(g, run->items[i], run->count);
+            blocked = run->items[i]->record.reason;
+        }
+    if (blocked && finished == 0) {
+        note_outage(g, blocked);
+    } else if (g->outage > 0 && finished > 0) {
+        log_info("the group works again", "group", g->handler->group);
+        g->outage = 0;
+        g->logged_us = 0;
+    }
+}
+
+static void on_run_done(struct job *job)
+{
+    struct run_job *run = (struct run_job *)job;
+    struct group *g = run->group;
+    note_results(g, run);
+    dispatch_return(g->dispatch, run->items, run->count);
+    free(run);
+    group_tick(g);
+}
+
+static bool may_run(const struct group *g, int64_t now_us)
+{
+    if (workers_free(g->workers) == 0)
+        return false;
+    return g->outage == 0 || (dispatch_running(g->dispatch) == 0 && now_us >= g->outage_until_us);
+}
+
+void group_start_runs(struct group *g, int64_t now_us)
+{
+    while (may_run(g, now_us)) {
+        size_t count = dispatch_take(g->dispatch, workers_free(g->workers), g->picked);
+        if (count == 0)
+            return;
+        struct run_job *run = xcalloc(1, sizeof *run + count * sizeof run->items[0]);
+        run->job.work = work;
+        run->job.on_done = on_run_done;
+        run->group = g;
+        run->count = count;
+        memcpy(run->items, g->picked, count * sizeof run->items[0]);
+        workers_submit(g->workers, &run->job);
+    }
+}

@@ -1,0 +1,250 @@
+/* One run of records through a handler.
+ *
+ *   apply ──committed──▶ call ──▶ settle ──committed──▶ results
+ *     │ data at fault: each half for itself; alone: a dead letter
+ *     │ Postgres at fault: all are blocked                (settle tries again by itself first: the mail is out)
+ */
+#include "consumers/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/buf.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/metrics.h"
+
+#define BLOCKED_MAX_MS 5000 /* the group as a whole backs off too */
+#define SETTLE_TRIES 5
+#define SETTLE_BASE_MS 100
+#define SETTLE_MAX_MS 2000
+
+static void split(const struct run_env *env, void *worker, struct item *const *items, size_t count);
+
+static void set_all(struct item *const *items, size_t count, enum outcome outcome, const char *reason)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct record *r = &items[i]->record;
+        r->outcome = OUTCOME_DONE;
+        if (items[i]->bury)
+            r->outcome = outcome; /* its reason stays: it is what the dead letter shall say */
+        else
+            record_fail(r, outcome, "%s", reason);
+    }
+}
+
+static void start_over(struct item *it)
+{
+    struct record *r = &it->record;
+    it->result = ITEM_FINISHED;
+    r->known = r->call = false;
+    r->outcome = it->bury ? OUTCOME_REJECT : OUTCOME_DONE;
+    if (!it->bury)
+        r->reason[0] = '\0';
+}
+
+static void release(const struct run_env *env, struct item *const *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct record *r = &items[i]->record;
+        if (r->state && env->handler->release)
+            env->handler->release(r);
+        r->state = NULL;
+    }
+}
+
+/* A record alone whose data the handler's SQL cannot take. */
+static void bury_one(const struct run_env *env, struct item *it, const char *reason)
+{
+    char why[200];
+    set_all(&it, 1, OUTCOME_REJECT, reason);
+    if (run_tx_bury(env, &it, 1, why, sizeof why) != TX_COMMITTED)
+        set_all(&it, 1, OUTCOME_UNAVAILABLE, why);
+}
+
+/* Runs apply until it is committed or known to fail. Returns how many of the items took part (those that fell behind are
+ * taken out of the array), 0 when the matter is settled. */
+static size_t apply(const struct run_env *env, void *worker, struct item **items, size_t count)
+{
+    char why[200];
+    while (count > 0) {
+        for (size_t i = 0; i < count; i++)
+            start_over(items[i]);
+        enum tx_end end = run_tx_apply(env, worker, items, count, why, sizeof why);
+        if (end == TX_COMMITTED)
+            return count;
+        release(env, items, count);
+        if (end == TX_AWAY) {
+            set_all(items, count, OUTCOME_UNAVAILABLE, why);
+            return 0;
+        }
+        if (end == TX_DATA && count == 1) {
+            bury_one(env, items[0], why);
+            return 0;
+        }
+        if (end == TX_DATA) {
+            split(env, worker, items, count);
+            return 0;
+        }
+        size_t kept = 0;
+        for (size_t i = 0; i < count; i++)
+            if (items[i]->result != ITEM_BEHIND)
+                items[kept++] = items[i];
+        count = kept;
+    }
+    return 0;
+}
+
+static bool pause_ms(const struct run_env *env, int64_t ms)
+{
+    if (atomic_load_explicit(env->stop_at, memory_order_relaxed) != 0)
+        return false;
+    const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    nanosleep(&t, NULL);
+    return true;
+}
+
+/* Records what call did. When that fails the call is made again later, which is allowed but better avoided: it tries on
+ * for some seconds. */
+static void settle(const struct run_env *env, void *worker, struct item *const *items, size_t count)
+{
+    char why[200];
+    enum tx_end end = TX_AWAY;
+    for (int i = 0; i < SETTLE_TRIES; i++) {
+        end = run_tx_settle(env, worker, items, count, why, sizeof why);
+        if (end != TX_AWAY || !pause_ms(env, backoff_ms(i, SETTLE_BASE_MS, SETTLE_MAX_MS)))
+            break;
+    }
+    if (end == TX_COMMITTED)
+        return;
+    if (end == TX_DATA && count > 1) {
+        settle(env, worker, items, count / 2);
+        settle(env, worker, items + count / 2, count - count / 2);
+    } else if (end == TX_DATA) {
+        bury_one(env, items[0], why);
+    } else {
+        set_all(items, count, OUTCOME_UNAVAILABLE, why);
+    }
+}
+
+/* Those that could not be tried have nothing to be recorded. */
+static size_t keep_called(struct item **items, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if (items[i]->record.outcome != OUTCOME_UNAVAILABLE)
+            items[kept++] = items[i];
+    return kept;
+}
+
+static void call_and_settle(const struct run_env *env, void *worker, struct item *const *items, size_t count)
+{
+    struct item **called = xmalloc((count + 1) * sizeof(struct item *));
+    struct record **records = xmalloc((count + 1) * sizeof(struct record *));
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++)
+        if (items[i]->record.call && items[i]->record.outcome == OUTCOME_DONE) {
+            records[n] = &items[i]->record;
+            called[n++] = items[i];
+        }
+    struct run run = {.config = env->config, .records = records, .count = n, .worker = worker, .stop_at = env->stop_at};
+    if (n > 0) {
+        env->handler->call(&run);
+        n = keep_called(called, n);
+    }
+    if (n > 0)
+        settle(env, worker, called, n);
+    free(records);
+    free(called);
+}
+
+static void run_part(const struct run_env *env, void *worker, struct item *const *items, size_t count)
+{
+    struct item **part = xmalloc((count + 1) * sizeof(struct item *));
+    memcpy(part, items, count * sizeof(struct item *));
+    size_t n = apply(env, worker, part, count);
+    if (n > 0 && env->handler->call)
+        call_and_settle(env, worker, part, n);
+    release(env, part, n);
+    free(part);
+}
+
+static bool unfinished(const struct item *it)
+{
+    return it->result == ITEM_BEHIND || it->record.outcome == OUTCOME_RETRY ||
+           it->record.outcome == OUTCOME_UNAVAILABLE;
+}
+
+/* Each half for itself, the second after the first: it may hold the rest of the same key. */
+static void split(const struct run_env *env, void *worker, struct item *const *items, size_t count)
+{
+    size_t half = count / 2, next = half;
+    run_part(env, worker, items, half);
+    bool blocked = false;
+    for (size_t i = half; i > 0 && items[i - 1]->key == items[half]->key; i--)
+        blocked = blocked || unfinished(items[i - 1]);
+    for (; blocked && next < count && items[next]->key == items[half]->key; next++)
+        items[next]->result = ITEM_BEHIND;
+    if (next < count)
+        run_part(env, worker, items + next, count - next);
+}
+
+static void log_failure(const struct run_env *env, const struct record *r)
+{
+    char event[UUID_TEXT_SIZE], campaign[UUID_TEXT_SIZE];
+    bool parsed = r->event.type != EVENT_NONE;
+    uuid_format(r->event.id, event);
+    uuid_format(r->event.campaign_id, campaign);
+    log_warn(r->outcome == OUTCOME_REJECT ? "record is a dead letter" : "record failed, will be tried again", "group",
+             env->handler->group, "event", parsed ? event : NULL, "campaign", parsed ? campaign : NULL, "type",
+             event_type_name(r->event.type), "partition", log_int(r->partition), "offset", log_int(r->offset), "attempt",
+             log_int(r->attempt + 1), "reason", r->reason);
+}
+
+static int series_of(const struct item *it)
+{
+    return it->record.event.type == EVENT_NONE ? SERIES_MALFORMED : (int)it->record.event.type;
+}
+
+/* Turns an outcome into the item's result. */
+static void conclude(const struct run_env *env, struct item *it, int64_t now_us)
+{
+    struct record *r = &it->record;
+    const struct config *c = env->config;
+    const struct group_metrics *m = env->metrics;
+    if (it->result == ITEM_BEHIND)
+        return;
+    if (r->outcome == OUTCOME_UNAVAILABLE) {
+        it->result = ITEM_BLOCKED;
+        it->due_us = now_us + backoff_ms(it->blocked, c->retry_base_ms, BLOCKED_MAX_MS) * 1000;
+        return;
+    }
+    if (r->outcome != OUTCOME_DONE) {
+        log_failure(env, r);
+        metric_add(m->errors[series_of(it)], 1);
+    }
+    if (r->outcome == OUTCOME_RETRY) {
+        it->result = ITEM_AGAIN;
+        it->due_us = now_us + backoff_ms(r->attempt, c->retry_base_ms, c->retry_max_ms) * 1000;
+        r->attempt++;
+        return;
+    }
+    it->result = ITEM_FINISHED;
+    metric_add(r->outcome == OUTCOME_REJECT ? m->dead : r->known ? m->skipped : m->done, 1);
+}
+
+void run_items(const struct run_env *env, void *worker, struct item *const *items, size_t count)
+{
+    int64_t start = clock_mono_us();
+    for (size_t i = 0; i < count; i++)
+        start_over(items[i]);
+    run_part(env, worker, items, count);
+    int64_t now = clock_mono_us();
+    for (size_t i = 0; i < count; i++) {
+        conclude(env, items[i], now);
+        metric_observe(env->metrics->seconds[series_of(items[i])], (now - start) / (int64_t)count);
+    }
+    metric_observe(env->metrics->run_size, (int64_t)count);
+}

@@ -1,0 +1,161 @@
+/* Sending over SMTP. */
+#include "delivery/smtp.h"
+
+#include <curl/curl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/buf.h"
+#include "core/clock.h"
+
+struct smtp {
+    const struct config *config;
+    CURL *curl;
+    char error[CURL_ERROR_SIZE];
+    /* The message under way. */
+    const char *data;
+    size_t left;
+    const _Atomic int64_t *stop_at;
+};
+
+static pthread_once_t started = PTHREAD_ONCE_INIT;
+
+static void start(void)
+{
+    curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+void smtp_global_start(void)
+{
+    pthread_once(&started, start);
+}
+
+static size_t on_read(char *to, size_t size, size_t count, void *arg)
+{
+    struct smtp *s = arg;
+    size_t n = size * count < s->left ? size * count : s->left;
+    memcpy(to, s->data, n);
+    s->data += n;
+    s->left -= n;
+    return n;
+}
+
+/* Called about once a second, also while nothing moves: ends a transfer that would outlast the process's stop. */
+static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+    const struct smtp *s = arg;
+    int64_t stop = s->stop_at ? atomic_load_explicit(s->stop_at, memory_order_relaxed) : 0;
+    (void)down_total, (void)down, (void)up_total, (void)up;
+    return stop != 0 && clock_mono_us() >= stop;
+}
+
+static long tls_of(const char *word)
+{
+    if (strcmp(word, "require") == 0)
+        return CURLUSESSL_ALL;
+    return strcmp(word, "try") == 0 ? CURLUSESSL_TRY : CURLUSESSL_NONE;
+}
+
+struct smtp *smtp_open(const struct config *config)
+{
+    smtp_global_start();
+    struct smtp *s = xcalloc(1, sizeof *s);
+    s->config = config;
+    s->curl = curl_easy_init();
+    if (!s->curl)
+        abort(); /* out of memory */
+    curl_easy_setopt(s->curl, CURLOPT_URL, config->smtp_url);
+    curl_easy_setopt(s->curl, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
+    curl_easy_setopt(s->curl, CURLOPT_USE_SSL, tls_of(config->smtp_starttls));
+    if (config->smtp_username) {
+        curl_easy_setopt(s->curl, CURLOPT_USERNAME, config->smtp_username);
+        curl_easy_setopt(s->curl, CURLOPT_PASSWORD, config->smtp_password ? config->smtp_password : "");
+    }
+    curl_easy_setopt(s->curl, CURLOPT_TIMEOUT_MS, (long)config->smtp_timeout_ms);
+    curl_easy_setopt(s->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)config->smtp_timeout_ms);
+    curl_easy_setopt(s->curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(s->curl, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(s->curl, CURLOPT_READFUNCTION, on_read);
+    curl_easy_setopt(s->curl, CURLOPT_READDATA, s);
+    curl_easy_setopt(s->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(s->curl, CURLOPT_XFERINFODATA, s);
+    curl_easy_setopt(s->curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(s->curl, CURLOPT_ERRORBUFFER, s->error);
+    return s;
+}
+
+void smtp_close(struct smtp *s)
+{
+    if (!s)
+        return;
+    curl_easy_cleanup(s->curl);
+    free(s);
+}
+
+/* Whose fault a refusal is. libcurl says "MAIL failed: 550" when the server refuses the sender: that is every mail's
+ * trouble, unless it is about this one's size (552) or address form (553, 555). */
+static enum smtp_end judge_answer(const struct smtp *s, long code)
+{
+    bool sender = strncmp(s->error, "MAIL failed", 11) == 0;
+    if (code == 421 || code == 530 || code == 534 || code == 535 || code == 538)
+        return SMTP_UNAVAILABLE;
+    if (code >= 500 && sender && code != 552 && code != 553 && code != 555)
+        return SMTP_UNAVAILABLE;
+    return code >= 500 ? SMTP_REJECT : SMTP_RETRY;
+}
+
+static enum smtp_end judge(const struct smtp *s, CURLcode code)
+{
+    long answer = 0;
+    curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, &answer);
+    switch (code) {
+    case CURLE_OK:
+        return SMTP_SENT;
+    case CURLE_SEND_ERROR:         /* MAIL, RCPT or DATA was refused; or the connection broke */
+    case CURLE_WEIRD_SERVER_REPLY: /* the message was refused after its end; or nonsense */
+    case CURLE_REMOTE_ACCESS_DENIED:
+        return answer >= 400 && answer <= 599 ? judge_answer(s, answer) : SMTP_UNAVAILABLE;
+    default:
+        return SMTP_UNAVAILABLE;
+    }
+}
+
+/* Whether it was the kept connection that failed: servers close them after a while, which says nothing. */
+static bool was_stale(const struct smtp *s, CURLcode code)
+{
+    long connects = 1;
+    curl_easy_getinfo(s->curl, CURLINFO_NUM_CONNECTS, &connects);
+    return connects == 0 && (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING ||
+                             code == CURLE_WEIRD_SERVER_REPLY);
+}
+
+enum smtp_end smtp_send(struct smtp *s, const char *sender, const char *recipient, const void *data, size_t len,
+                        const _Atomic int64_t *stop_at, char *why, size_t why_size)
+{
+    struct curl_slist *to = curl_slist_append(NULL, recipient);
+    if (!to)
+        abort(); /* out of memory */
+    s->data = data;
+    s->left = len;
+    s->stop_at = stop_at;
+    s->error[0] = '\0';
+    curl_easy_setopt(s->curl, CURLOPT_MAIL_FROM, sender);
+    curl_easy_setopt(s->curl, CURLOPT_MAIL_RCPT, to);
+    curl_easy_setopt(s->curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)len);
+    CURLcode code = curl_easy_perform(s->curl);
+    enum smtp_end end = judge(s, code);
+    if (end == SMTP_UNAVAILABLE && was_stale(s, code)) {
+        s->data = data;
+        s->left = len;
+        curl_easy_setopt(s->curl, CURLOPT_FRESH_CONNECT, 1L);
+        code = curl_easy_perform(s->curl);
+        end = judge(s, code);
+        curl_easy_setopt(s->curl, CURLOPT_FRESH_CONNECT, 0L);
+    }
+    if (end != SMTP_SENT)
+        snprintf(why, why_size, "SMTP: %s", s->error[0] ? s->error : curl_easy_strerror(code));
+    curl_slist_free_all(to);
+    return end;
+}

@@ -1,0 +1,40 @@
+/* email-workers, the part that decides what a mail says (email_text.c) apart from the part that keeps the books and
+ * sends (email.c). */
+#ifndef TIDINGS_HANDLERS_EMAIL_H
+#define TIDINGS_HANDLERS_EMAIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "core/config.h"
+#include "delivery/template.h"
+#include "domain/event.h"
+
+/* What a mail is made of besides its event; read from the database. */
+struct mail_facts {
+    int campaign_no;
+    char *campaign_name;
+    char *landing_url; /* or NULL */
+    char *recipient;
+    uint32_t place;    /* the recipient's; 0: the account */
+    int64_t verified;  /* the recipient's verified referrals */
+    int64_t points_per_referral;
+};
+
+struct email_texts {
+    struct template *templates[EVENT_TYPE_MAX]; /* NULL: that type causes no mail */
+};
+
+/* Reads the templates. False with a sentence in why; to be freed either way. */
+bool email_texts_load(struct email_texts *t, const struct config *config, uint32_t types, char *why, size_t why_size);
+void email_texts_free(struct email_texts *t);
+
+/* Appends subject and body of the event's mail. code_key: the installation's. now_s: seconds since 1970; a verification
+ * link is good for TOKEN_TTL_SECONDS from now, however old the event is. */
+void email_text(const struct email_texts *t, const struct config *config, const struct event *e,
+                const struct mail_facts *facts, const uint8_t code_key[16], int64_t now_s, struct buf *subject,
+                struct buf *body);
+
+#endif

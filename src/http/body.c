@@ -1,0 +1,226 @@
+/* JSON bodies: strict reading and typed members. */
+#include "http/body.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/json.h"
+
+void body_fault(struct body *b, enum err err, const char *field, const char *detail)
+{
+    if (b->err != ERR_NONE)
+        return;
+    b->err = err;
+    snprintf(b->field, sizeof b->field, "%s", field ? field : "");
+    snprintf(b->detail, sizeof b->detail, "%s", detail);
+}
+
+/* --- the whole -------------------------------------------------------------------------------------------------- */
+
+static const char *skip_blanks(const char *at, const char *end)
+{
+    while (at < end && (*at == ' ' || *at == '\t'))
+        at++;
+    return at;
+}
+
+static bool charset_is_utf8(const char *param, size_t len)
+{
+    if (len < 8 || strncasecmp(param, "charset=", 8) != 0)
+        return true; /* another parameter: no matter */
+    param += 8;
+    len -= 8;
+    while (len > 0 && (param[len - 1] == ' ' || param[len - 1] == '\t'))
+        len--;
+    if (len >= 2 && param[0] == '"' && param[len - 1] == '"') {
+        param++;
+        len -= 2;
+    }
+    return (len == 5 && strncasecmp(param, "utf-8", 5) == 0) || (len == 4 && strncasecmp(param, "utf8", 4) == 0);
+}
+
+bool content_type_is(const char *value, size_t len, const char *type)
+{
+    const char *end = value + len;
+    size_t type_len = strlen(type);
+    if (len < type_len || strncasecmp(value, type, type_len) != 0)
+        return false;
+    const char *at = skip_blanks(value + type_len, end);
+    while (at < end) {
+        if (*at != ';')
+            return false;
+        at = skip_blanks(at + 1, end);
+        const char *stop = memchr(at, ';', (size_t)(end - at));
+        if (!stop)
+            stop = end;
+        if (!charset_is_utf8(at, (size_t)(stop - at)))
+            return false;
+        at = stop;
+    }
+    return true;
+}
+
+void body_open(struct body *b, const char *content_type, size_t content_type_len, const char *data, size_t len)
+{
+    char why[200];
+    *b = (struct body){0};
+    if (!content_type || !content_type_is(content_type, content_type_len, "application/json")) {
+        body_fault(b, ERR_MEDIA_TYPE, NULL, "Content-Type must be application/json, in UTF-8.");
+        return;
+    }
+    b->root = json_read(data, len, why, sizeof why);
+    if (!b->root)
+        body_fault(b, ERR_MALFORMED, NULL, why);
+    else if (!json_is_object(b->root))
+        body_fault(b, ERR_INVALID, NULL, "The body must be a JSON object.");
+}
+
+void body_clear(struct body *b)
+{
+    json_decref(b->root);
+    b->root = NULL;
+}
+
+bool body_end(struct body *b)
+{
+    const char *key;
+    json_t *value;
+    if (b->err != ERR_NONE)
+        return false;
+    json_object_foreach(b->root, key, value)
+    {
+        bool known = false;
+        for (size_t i = 0; i < b->asked_count && !known; i++)
+            known = strcmp(b->asked[i], key) == 0;
+        if (known)
+            continue;
+        char detail[160];
+        /* Cut at 64 bytes, but not within a character. */
+        int cut = (int)strnlen(key, 64);
+        while (cut > 0 && ((unsigned char)key[cut] & 0xc0) == 0x80)
+            cut--;
+        char field[72];
+        snprintf(field, sizeof field, "%.*s", cut, key);
+        snprintf(detail, sizeof detail, "There is no such member here: %s.", field);
+        body_fault(b, ERR_INVALID, field, detail);
+        return false;
+    }
+    return true;
+}
+
+/* --- members ---------------------------------------------------------------------------------------------------- */
+
+static void fault(struct body *b, const char *name, const char *what)
+{
+    char detail[sizeof b->detail];
+    snprintf(detail, sizeof detail, "%s %s.", name, what);
+    body_fault(b, ERR_INVALID, name, detail);
+}
+
+/* The member's value; NULL when it is absent or something was wrong before. */
+static json_t *member(struct body *b, const char *name, enum body_need need)
+{
+    if (b->err != ERR_NONE)
+        return NULL;
+    if (b->asked_count < BODY_MEMBERS)
+        b->asked[b->asked_count++] = name;
+    json_t *value = json_object_get(b->root, name);
+    if (value && !(need == BODY_OPTIONAL && json_is_null(value)))
+        return value;
+    if (need == BODY_REQUIRED)
+        fault(b, name, "is required");
+    return NULL;
+}
+
+/* Characters of valid UTF-8; SIZE_MAX when there is a control character (C0, DEL or C1) among them. */
+static size_t count_characters(const char *text, size_t len)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c < 0x20 || c == 0x7f || (c == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0))
+            return SIZE_MAX;
+        count += (c & 0xc0) != 0x80;
+    }
+    return count;
+}
+
+bool body_text(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars, struct text *out)
+{
+    *out = (struct text){NULL, 0};
+    json_t *value = member(b, name, need);
+    if (!value)
+        return false;
+    if (!json_is_string(value)) {
+        fault(b, name, "must be a string");
+        return false;
+    }
+    const char *text = json_string_value(value);
+    size_t len = json_string_length(value), count = count_characters(text, len);
+    char what[80];
+    if (count == SIZE_MAX) {
+        fault(b, name, "must not have control characters");
+        return false;
+    }
+    if (count < min_chars || count > max_chars) {
+        if (count < min_chars && min_chars == 1)
+            snprintf(what, sizeof what, "must not be empty");
+        else if (count > max_chars)
+            snprintf(what, sizeof what, "must have at most %zu characters", max_chars);
+        else
+            snprintf(what, sizeof what, "must have at least %zu characters", min_chars);
+        fault(b, name, what);
+        return false;
+    }
+    *out = (struct text){text, len};
+    return true;
+}
+
+bool body_int(struct body *b, const char *name, enum body_need need, int64_t min, int64_t max, int64_t *out)
+{
+    json_t *value = member(b, name, need);
+    if (!value)
+        return false;
+    if (!json_is_integer(value)) {
+        fault(b, name, "must be an integer");
+        return false;
+    }
+    int64_t number = json_integer_value(value);
+    if (number < min || number > max) {
+        char what[80];
+        snprintf(what, sizeof what, "must be from %" PRId64 " to %" PRId64, min, max);
+        fault(b, name, what);
+        return false;
+    }
+    *out = number;
+    return true;
+}
+
+bool body_object(struct body *b, const char *name, enum body_need need, json_t **out)
+{
+    json_t *value = member(b, name, need);
+    if (value && !json_is_object(value))
+        fault(b, name, "must be an object");
+    if (!value || b->err != ERR_NONE)
+        return false;
+    *out = value;
+    return true;
+}
+
+bool body_array(struct body *b, const char *name, enum body_need need, size_t max, json_t **out)
+{
+    json_t *value = member(b, name, need);
+    if (value && !json_is_array(value)) {
+        fault(b, name, "must be an array");
+    } else if (value && json_array_size(value) > max) {
+        char what[80];
+        snprintf(what, sizeof what, "must have at most %zu elements", max);
+        fault(b, name, what);
+    }
+    if (!value || b->err != ERR_NONE)
+        return false;
+    *out = value;
+    return true;
+}

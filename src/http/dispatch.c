@@ -1,0 +1,159 @@
+/* What happens to every request before its handler. */
+#include "http/dispatch.h"
+
+#include <string.h>
+
+#include "http/answer.h"
+#include "http/framing.h"
+#include "http/refusal.h"
+#include "http/routes.h"
+#include "http/server.h"
+#include "http/url.h"
+
+/* Parameters that a pattern may have: all are ids. */
+static const struct {
+    const char *name;
+    size_t offset; /* in struct request */
+    enum err err;  /* what an id that cannot be one answers */
+    const char *detail;
+} parameters[] = {
+    {"campaign_id", offsetof(struct request, campaign_id), ERR_NO_CAMPAIGN, "campaign_id in the path is not a UUID."},
+    {"user_id", offsetof(struct request, user_id), ERR_NO_USER, "user_id in the path is not a UUID."},
+};
+
+static bool read_id(const struct route_param *p, struct uuid *id)
+{
+    char text[3 * (UUID_TEXT_SIZE - 1)]; /* room for a UUID with every character encoded */
+    size_t len;
+    return p->value_len <= sizeof text && url_decode(p->value, p->value_len, false, text, &len) && uuid_parse(text, len, id);
+}
+
+/* Reads the path's parameters; false: answered. Done only after the key was checked, so that strangers learn nothing. */
+static bool read_parameters(struct request *r, const struct route_match *m)
+{
+    for (size_t i = 0; i < m->param_count; i++) {
+        const struct route_param *p = &m->params[i];
+        for (size_t k = 0; k < sizeof parameters / sizeof parameters[0]; k++) {
+            if (strlen(parameters[k].name) != p->name_len || memcmp(parameters[k].name, p->name, p->name_len) != 0)
+                continue;
+            if (!read_id(p, (struct uuid *)((char *)r + parameters[k].offset))) {
+                answer_fault(r, parameters[k].err, parameters[k].name, parameters[k].detail);
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static void find_route(struct request *r, struct route_match *m)
+{
+    const char *path, *query;
+    size_t path_len, query_len;
+    url_split(r->req->input.path.base, r->req->input.path.len, &path, &path_len, &query, &query_len);
+    r->api = path_len >= 3 && memcmp(path, "/v1", 3) == 0 && (path_len == 3 || path[3] == '/');
+    router_match(r->http->router, r->req->input.method.base, r->req->input.method.len, path, path_len, m);
+    r->route = m->route;
+}
+
+static void handle(struct request *r)
+{
+    struct route_match m;
+    find_route(r, &m); /* again, when a key was looked up meanwhile: cheaper than keeping it */
+    if (read_parameters(r, &m))
+        r->route->handle(r);
+}
+
+/* --- keys ------------------------------------------------------------------------------------------------------- */
+
+static void on_key(struct request *r, enum err err, const struct api_key *key)
+{
+    if (err == ERR_UNAUTHORIZED) {
+        size_t len;
+        bool given = request_header(r, "authorization", &len) != NULL;
+        answer_fault(r, err, NULL, given ? "The API key is not known, or was revoked." : "Send it as Authorization: Bearer KEY.");
+        return;
+    }
+    if (err != ERR_NONE) {
+        answer_error(r, err);
+        return;
+    }
+    r->key = *key;
+    if (r->route->access == ACCESS_SECRET && !key->secret)
+        answer_fault(r, ERR_FORBIDDEN, NULL, "This needs a secret key; a publishable key may sign up, verify and read a user.");
+    else
+        handle(r);
+}
+
+static void on_key_later(void *arg, enum err err, const struct api_key *key)
+{
+    struct request *r = request_resume(arg);
+    if (r)
+        on_key(r, err, key);
+}
+
+static void check_key(struct request *r)
+{
+    enum err err;
+    struct api_key key;
+    size_t len = 0;
+    const char *header = request_header(r, "authorization", &len);
+    void *arg = request_wait(r, ERR_TIMEOUT);
+    if (!auth_check(r->http->auth, header, len, &err, &key, on_key_later, arg))
+        return;
+    request_resume(arg);
+    on_key(r, err, &key);
+}
+
+/* --- routes ----------------------------------------------------------------------------------------------------- */
+
+static void answer_options(struct request *r, const struct route_match *m)
+{
+    answer_header(r, "allow", m->allow);
+    if (r->api) {
+        answer_header(r, "access-control-allow-methods", m->allow);
+        answer_header(r, "access-control-allow-headers", ALLOWED_HEADERS);
+        answer_header(r, "access-control-max-age", "86400");
+    }
+    answer_empty(r, 204);
+}
+
+static void answer_no_route(struct request *r, const struct route_match *m)
+{
+    if (!m->path_known) {
+        answer_error(r, ERR_NO_ROUTE);
+    } else if (h2o_memis(r->req->input.method.base, r->req->input.method.len, H2O_STRLIT("OPTIONS"))) {
+        answer_options(r, m);
+    } else {
+        answer_header(r, "allow", m->allow);
+        answer_error(r, ERR_METHOD);
+    }
+}
+
+static int on_request(h2o_handler_t *self, h2o_req_t *req)
+{
+    struct http *h = *(struct http **)(self + 1);
+    struct request *r = request_begin(h, req);
+    struct route_match m;
+    const h2o_buffer_t *input = req->conn->callbacks->get_socket(req->conn)->input;
+    const char *fault = framing_fault(input->bytes, input->size, req->version < 0x101);
+    find_route(r, &m);
+    if (fault) {
+        answer_and_close(r);
+        answer_fault(r, ERR_MALFORMED, NULL, fault);
+    } else if (!m.route) {
+        answer_no_route(r, &m);
+    } else if (m.route->access == ACCESS_OPEN) {
+        handle(r);
+    } else {
+        check_key(r);
+    }
+    return 0;
+}
+
+void dispatch_install(struct http *h, h2o_pathconf_t *everything)
+{
+    h2o_handler_t *handler = h2o_create_handler(everything, sizeof *handler + sizeof h);
+    *(struct http **)(handler + 1) = h;
+    handler->on_req = on_request;
+    refusal_install(h, everything);
+}

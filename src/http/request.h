@@ -1,0 +1,65 @@
+/* One HTTP request. It outlives its client: libh2o frees its own part when the connection ends, and what was asked of a
+ * lane or a reader comes back all the same. Loop thread only.
+ *
+ * A handler answers at once (answer.h), or asks for something with request_submit or request_read; in the callback
+ *     struct request *r = request_resume(arg);
+ *     if (!r) return;
+ * gives the request back, or NULL when its client is gone or was answered meanwhile (it took too long). */
+#ifndef TIDINGS_HTTP_REQUEST_H
+#define TIDINGS_HTTP_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+#include "core/uuid.h"
+#include "http/auth.h"
+#include "http/router.h"
+#include "store/action.h"
+#include "store/reader.h"
+
+#define REQUEST_ID_MAX 128
+
+struct http;
+struct conn;
+struct st_h2o_req_t;
+
+struct request {
+    struct http *http;          /* only while req is not NULL */
+    struct st_h2o_req_t *req;   /* NULL: answered, or the client is gone */
+    struct conn *conn;
+    const struct route *route;  /* NULL: none */
+    bool api;                   /* under /v1: any web page may read the answer, nobody may store it */
+    struct api_key key;         /* when the route asks for one */
+    struct uuid campaign_id, user_id; /* of the path; zero: not there */
+    int64_t started_us;
+
+    unsigned refs;              /* libh2o's, and one for each outcome that is waited for */
+    bool waiting;
+    enum err late;              /* what to answer when the outcome does not come in time */
+    int64_t deadline_us;
+    struct request *older, *newer; /* among those that wait */
+    char id[REQUEST_ID_MAX + 1];
+};
+
+struct request *request_begin(struct http *h, struct st_h2o_req_t *req);
+
+/* Hands the action over, or answers why not. on_done gets the request as the action's arg: request_resume it. */
+void request_submit(struct request *r, struct action *a, void (*on_done)(struct action *a, const struct action_result *result));
+/* Likewise for a read; on_done gets the request as arg. */
+void request_read(struct request *r, enum read_query query, int count, const char *const params[], read_done on_done);
+
+/* For anything else that ends in a callback: the arg to give to it. The callback must come, once. */
+void *request_wait(struct request *r, enum err late);
+struct request *request_resume(void *arg);
+
+/* Parts of what the client sent; valid until the answer. A header that is not there: NULL. */
+const char *request_header(const struct request *r, const char *lower_case_name, size_t *len);
+const char *request_body(const struct request *r, size_t *len);
+const char *request_query(const struct request *r, size_t *len);
+
+/* Answers those that have waited too long; `all`: those that still wait at the server's end. */
+void requests_expire(struct http *h, int64_t now_us, bool all);
+
+#endif

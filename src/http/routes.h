@@ -1,0 +1,37 @@
+/* The table of routes, and what their handlers share. To add an operation: one line in routes.c and its handler. */
+#ifndef TIDINGS_HTTP_ROUTES_H
+#define TIDINGS_HTTP_ROUTES_H
+
+#include <libpq-fe.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "http/body.h"
+#include "http/request.h"
+#include "http/router.h"
+
+extern const struct route routes[];
+extern const size_t routes_count;
+
+/* A handler is called when the key was checked and the path's parameters were read. */
+void create_campaign(struct request *r);
+void get_campaign(struct request *r);
+void sign_up(struct request *r);
+void get_user(struct request *r);
+void verify_user(struct request *r);
+void show_verify_page(struct request *r);
+void verify_by_link(struct request *r);
+void get_healthz(struct request *r);
+void get_readyz(struct request *r);
+void get_metrics(struct request *r);
+
+/* Opens the request's JSON body. */
+void route_body(struct request *r, struct body *b);
+/* The end of reading it: true when all is well; else answers, clears the body and returns false. */
+bool route_body_ends(struct request *r, struct body *b);
+
+/* Columns of a row in text format: 0 or NULL where the column is null. */
+int64_t row_int(const PGresult *rows, int column);
+const char *row_text(const PGresult *rows, int column);
+
+#endif
