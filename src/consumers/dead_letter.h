@@ -10,7 +10,4 @@
 /* Adds the item's row in run's transaction; nothing when the group has it already. False: as with run_sql. */
 bool dead_letter_write(struct run *run, const char *group, const struct item *it, PGresult **failed);
 
-/* Text for a text column: what is not printable UTF-8 becomes '?'. In place. */
-void dead_letter_clean(char *text);
-
 #endif

@@ -1,5 +1,4 @@
 /* A group's records on their way in, to the workers and back. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,7 +83,7 @@ static void note_blocked(struct group *g, struct item *it, size_t run_count)
         return;
     char last[sizeof r->reason];
     memcpy(last, r->reason, sizeof last);
-    snprintf(r->reason, sizeof r->reason, "gave up after %d attempts: %.150s", r->attempt, last);
+    record_reason(r, "gave up after %d attempts: %s", r->attempt, last);
     it->bury = true;
 }
 

@@ -1,7 +1,6 @@
 /* Reading records. */
 #include "consumers/intake.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "consumers/group_metrics.h"
@@ -48,7 +47,7 @@ struct item *intake_read(const struct handler *h, const struct source_record *r,
     } else {
         event_clear(&event);
         it->bury = true;
-        snprintf(it->record.reason, sizeof it->record.reason, "malformed: %.180s", why);
+        record_reason(&it->record, "malformed: %s", why);
         buf_printf(key, "malformed %d %lld", (int)r->partition, (long long)r->offset);
     }
     return it;

@@ -115,7 +115,7 @@ static void give_up_spent(const struct run_env *env, struct record *r)
     r->outcome = OUTCOME_REJECT;
     char last[sizeof r->reason];
     memcpy(last, r->reason, sizeof last);
-    snprintf(r->reason, sizeof r->reason, "gave up after %d attempts: %.150s", r->attempt + 1, last);
+    record_reason(r, "gave up after %d attempts: %s", r->attempt + 1, last);
 }
 
 static bool apply_body(struct tx *t)

@@ -49,7 +49,7 @@ static void drop_ref(struct workers *w)
 }
 
 /* With the lock held: after workers_abandon the loop may be gone, so nothing is sent to it. */
-static void send(struct workers *w, struct inbox_msg *msg)
+static void post(struct workers *w, struct inbox_msg *msg)
 {
     if (w->abandoned)
         return;
@@ -107,14 +107,14 @@ static void *worker_main(void *arg)
         pthread_mutex_unlock(&w->lock);
         job->work(job, state);
         pthread_mutex_lock(&w->lock);
-        send(w, &job->msg);
+        post(w, &job->msg);
     }
     pthread_mutex_unlock(&w->lock);
 
     if (w->options.close)
         w->options.close(state);
     pthread_mutex_lock(&w->lock);
-    send(w, &worker->msg);
+    post(w, &worker->msg);
     pthread_mutex_unlock(&w->lock);
     drop_ref(w);
     return NULL;

@@ -138,15 +138,10 @@ static bool setting_read(struct config *c, const struct setting *s, const char *
     }
     bool ok = false;
     switch (s->type) {
-    case INT:
-        return check_int(s, value, int_field(c, s), why, why_size);
-    case ENUM:
-        ok = check_word(s, value, why, why_size);
-        break;
+    case INT: return check_int(s, value, int_field(c, s), why, why_size);
+    case ENUM: ok = check_word(s, value, why, why_size); break;
     case STR:
-    case SECRET:
-        ok = check_text(s, value, why, why_size);
-        break;
+    case SECRET: ok = check_text(s, value, why, why_size); break;
     }
     if (ok && s->offset == offsetof(struct config, token_secret))
         ok = check_token_secret(s, value, why, why_size);

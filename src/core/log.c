@@ -248,14 +248,10 @@ static void *writer(void *arg)
 static enum log_level level_of(const char *word)
 {
     switch (word[0]) {
-    case 'd':
-        return LOG_DEBUG;
-    case 'w':
-        return LOG_WARN;
-    case 'e':
-        return LOG_ERROR;
-    default:
-        return LOG_INFO;
+    case 'd': return LOG_DEBUG;
+    case 'w': return LOG_WARN;
+    case 'e': return LOG_ERROR;
+    default: return LOG_INFO;
     }
 }
 

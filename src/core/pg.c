@@ -61,12 +61,10 @@ enum pg_failure pg_classify(const PGconn *conn, const PGresult *result)
     case PGRES_COPY_IN:
     case PGRES_COPY_OUT:
     case PGRES_COPY_BOTH:
-    case PGRES_PIPELINE_SYNC:
-        return PG_OK;
+    case PGRES_PIPELINE_SYNC: return PG_OK;
     case PGRES_PIPELINE_ABORTED: /* not run because an earlier statement failed: that one's result tells whose fault */
         return PQstatus(conn) == CONNECTION_OK ? PG_TRANSIENT : PG_CONNECTION;
-    default:
-        break;
+    default: break;
     }
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);

@@ -10,7 +10,7 @@
 #include "core/log.h"
 #include "core/pg.h"
 
-enum { BACKOFF_BASE_MS = 50, BACKOFF_MAX_MS = 5000, WHY_SIZE = 512 };
+enum { BACKOFF_BASE_MS = 50, BACKOFF_MAX_MS = 5000, LASTING_US = 2000000, WHY_SIZE = 512 };
 
 struct pending {
     pglink_done done;
@@ -25,7 +25,8 @@ struct pglink {
     struct pglink_options options;
     enum state state;
     bool closing;
-    int attempt;               /* failed openings in a row */
+    int attempt;               /* openings in a row that failed or did not last */
+    int64_t up_us;             /* when it came up */
     char trouble[WHY_SIZE];
 
     PGconn *conn;              /* UP: the loop's; OPENING: the pool thread's */
@@ -104,7 +105,8 @@ static void go_down(struct pglink *l, const char *why)
     poll_stop(l);
     PQfinish(l->conn);
     l->conn = NULL;
-    l->attempt = 0;
+    if (clock_mono_us() - l->up_us > LASTING_US)
+        l->attempt = 0;
     back_off(l);
     fail_pending(l);
     if (l->options.on_down)
@@ -268,7 +270,7 @@ static void open_done(uv_work_t *work, int status)
     }
     PQsetNoticeReceiver(l->conn, on_notice, l);
     l->state = UP;
-    l->attempt = 0;
+    l->up_us = clock_mono_us();
     l->trouble[0] = '\0';
     l->warned = false;
     uv_timer_start(&l->timer, on_timer, 200, 200);

@@ -12,6 +12,12 @@
 #include "delivery/template.h"
 #include "domain/event.h"
 
+#define EMAIL_HOST_SIZE 256
+#define EMAIL_SENDER_SIZE 512
+#define EMAIL_TYPES                                                                                                    \
+    (1u << EVENT_USER_SIGNED_UP | 1u << EVENT_USER_VERIFIED | 1u << EVENT_REFERRAL_VERIFIED |                          \
+     1u << EVENT_MILESTONE_REACHED)
+
 /* What a mail is made of besides its event; read from the database. */
 struct mail_facts {
     int campaign_no;
@@ -22,6 +28,13 @@ struct mail_facts {
     int64_t verified;  /* the recipient's verified referrals */
     int64_t points_per_referral;
 };
+
+/* Whether the group can work with these settings: see struct handler. */
+bool email_check(const struct config *c, char *why, size_t why_size);
+/* The host of PUBLIC_URL, without its port: where message ids are at home. False: it has none that fits. */
+bool email_host(const char *public_url, char *host, size_t size);
+/* The address of MAIL_FROM. False: it is not one that fits. */
+bool email_sender(const struct config *c, char *sender, size_t size);
 
 struct email_texts {
     struct template *templates[EVENT_TYPE_MAX]; /* NULL: that type causes no mail */

@@ -1,7 +1,8 @@
-/* What mails say: templates and their values. */
+/* What mails say: templates and their values, and the settings that go into them. */
 #include <stdio.h>
 #include <string.h>
 
+#include "delivery/mail.h"
 #include "domain/referral_code.h"
 #include "domain/referral_link.h"
 #include "domain/token.h"
@@ -96,4 +97,53 @@ void email_text(const struct email_texts *t, const struct config *config, const 
     template_render(t->templates[e->type], values, subject, body);
     buf_free(&referral);
     buf_free(&verify);
+}
+
+/* --- settings --- */
+
+/* The host of PUBLIC_URL, without port: where message ids are at home. */
+bool email_host(const char *url, char *host, size_t size)
+{
+    const char *at = strstr(url, "://");
+    if (!at)
+        return false;
+    at += 3;
+    size_t len = *at == '[' ? strcspn(at, "]") + 1 : strcspn(at, ":/?#");
+    if (len == 0 || len >= size)
+        return false;
+    snprintf(host, size, "%.*s", (int)len, at);
+    return true;
+}
+
+bool email_sender(const struct config *c, char *sender, size_t size)
+{
+    struct buf b = {0};
+    mail_start();
+    bool ok = mail_address(c->mail_from, &b) && strchr(buf_cstr(&b), '@') && b.len < size;
+    if (ok)
+        snprintf(sender, size, "%s", buf_cstr(&b));
+    buf_free(&b);
+    return ok;
+}
+
+bool email_check(const struct config *c, char *why, size_t why_size)
+{
+    struct email_texts texts;
+    char host[EMAIL_HOST_SIZE], sender[EMAIL_SENDER_SIZE];
+    const char *problem = NULL;
+    if (!c->token_secret)
+        problem = "TOKEN_SECRET must be set: it signs the verification links that email-workers send";
+    else if (!email_host(c->public_url, host, sizeof host))
+        problem = "PUBLIC_URL must be a URL with a host";
+    else if (!email_sender(c, sender, sizeof sender))
+        problem = "MAIL_FROM must be one address, or a name and an address in angle brackets";
+    else if (strcmp(c->mail_transport, "smtp") == 0 && strncmp(c->smtp_url, "smtp://", 7) != 0 && strncmp(c->smtp_url, "smtps://", 8) != 0)
+        problem = "SMTP_URL must begin with smtp:// or smtps://";
+    if (problem) {
+        snprintf(why, why_size, "%s", problem);
+        return false;
+    }
+    bool ok = email_texts_load(&texts, c, EMAIL_TYPES, why, why_size);
+    email_texts_free(&texts);
+    return ok;
 }

@@ -12,6 +12,45 @@ const struct handler *const all_handlers[] = {
     NULL,
 };
 
+/* Length of the well-formed UTF-8 sequence at s, 0 when there is none. */
+static size_t sequence_length(const unsigned char *s)
+{
+    size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+    for (size_t i = 1; i < len; i++)
+        if ((s[i] & 0xc0) != 0x80) /* the terminating NUL is none either */
+            return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0)) /* overlong; surrogate */
+        return 0;
+    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90)) /* overlong; beyond Unicode */
+        return 0;
+    return len;
+}
+
+static void clean(char *text)
+{
+    unsigned char *s = (unsigned char *)text;
+    while (*s) {
+        size_t len = sequence_length(s);
+        if (len == 0 || *s < 0x20 || *s == 0x7f)
+            *s = '?';
+        s += len ? len : 1;
+    }
+}
+
+static void set_reason(struct record *r, const char *fmt, va_list args)
+{
+    vsnprintf(r->reason, sizeof r->reason, fmt, args);
+    clean(r->reason); /* it goes into a text column, and may quote somebody else's bytes, or be cut within a character */
+}
+
+void record_reason(struct record *r, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    set_reason(r, fmt, args);
+    va_end(args);
+}
+
 void record_fail(struct record *r, enum outcome outcome, const char *fmt, ...)
 {
     if (r->outcome != OUTCOME_DONE)
@@ -19,7 +58,7 @@ void record_fail(struct record *r, enum outcome outcome, const char *fmt, ...)
     va_list args;
     va_start(args, fmt);
     r->outcome = outcome;
-    vsnprintf(r->reason, sizeof r->reason, fmt, args);
+    set_reason(r, fmt, args);
     va_end(args);
 }
 

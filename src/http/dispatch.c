@@ -55,17 +55,15 @@ static void find_route(struct request *r, struct route_match *m)
     r->route = m->route;
 }
 
-static void handle(struct request *r)
+static void handle(struct request *r, const struct route_match *m)
 {
-    struct route_match m;
-    find_route(r, &m); /* again, when a key was looked up meanwhile: cheaper than keeping it */
-    if (read_parameters(r, &m))
+    if (read_parameters(r, m))
         r->route->handle(r);
 }
 
 /* --- keys ------------------------------------------------------------------------------------------------------- */
 
-static void on_key(struct request *r, enum err err, const struct api_key *key)
+static void on_key(struct request *r, const struct route_match *m, enum err err, const struct api_key *key)
 {
     if (err == ERR_UNAUTHORIZED) {
         size_t len;
@@ -81,17 +79,20 @@ static void on_key(struct request *r, enum err err, const struct api_key *key)
     if (r->route->access == ACCESS_SECRET && !key->secret)
         answer_fault(r, ERR_FORBIDDEN, NULL, "This needs a secret key; a publishable key may sign up, verify and read a user.");
     else
-        handle(r);
+        handle(r, m);
 }
 
 static void on_key_later(void *arg, enum err err, const struct api_key *key)
 {
     struct request *r = request_resume(arg);
-    if (r)
-        on_key(r, err, key);
+    struct route_match m;
+    if (!r)
+        return;
+    find_route(r, &m); /* once more: cheaper than keeping it, as most keys are known at once */
+    on_key(r, &m, err, key);
 }
 
-static void check_key(struct request *r)
+static void check_key(struct request *r, const struct route_match *m)
 {
     enum err err;
     struct api_key key;
@@ -101,7 +102,7 @@ static void check_key(struct request *r)
     if (!auth_check(r->http->auth, header, len, &err, &key, on_key_later, arg))
         return;
     request_resume(arg);
-    on_key(r, err, &key);
+    on_key(r, m, err, &key);
 }
 
 /* --- routes ----------------------------------------------------------------------------------------------------- */
@@ -143,9 +144,9 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     } else if (!m.route) {
         answer_no_route(r, &m);
     } else if (m.route->access == ACCESS_OPEN) {
-        handle(r);
+        handle(r, &m);
     } else {
-        check_key(r);
+        check_key(r, &m);
     }
     return 0;
 }

@@ -133,7 +133,9 @@ void http_stop(struct http *h, int64_t deadline_us, void (*on_stopped)(void *arg
     h->partial_us = now + PARTIAL_US;
     h->on_stopped = on_stopped;
     h->stopped_arg = arg;
-    h2o_context_request_shutdown(&h->context); /* later requests on these connections get Connection: close as well */
+    /* Requests that are still coming in get Connection: close as well. The flag alone: h2o_context_request_shutdown would
+     * start a timer for HTTP/2 connections, which there are none of, and which must not run when the context goes. */
+    h->context.shutdown_requested = 1;
     conns_stop_accepting(&h->conns);
     conns_drain(&h->conns, now, h->partial_us, false);
     uv_timer_start(&h->tick, on_stop_tick, 0, STOP_TICK_MS);

@@ -70,8 +70,8 @@ static size_t send_row(void *arg, uint32_t partition, const struct event_row *ro
     char key[UUID_TEXT_SIZE], text[5][96];
     struct producer_header headers[8];
     rd_kafka_resp_err_t error;
-    if (!event_type_name(row->type)) {
-        relay_raise_alarm(r, "the events table has a type that this binary does not know");
+    if (!event_type_name(row->type) || row->format != EVENT_FORMAT) {
+        relay_raise_alarm(r, "the events table has an event that this binary does not know: a newer tidings wrote it");
         return 0;
     }
     buf_clear(&r->value);
@@ -107,7 +107,7 @@ void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count
 void relay_feed(struct relay *r, const struct event_row *rows, size_t count)
 {
     relay_send_rows(r, rows, count, false);
-    source_fill(r); /* rows that did not fit, or came after a gap */
+    outbox_fill(r); /* rows that did not fit, or came after a gap */
 }
 
 /* --- acknowledgements ------------------------------------------------------------------------------------------- */
@@ -151,7 +151,7 @@ static void on_ack(void *arg, int32_t partition, int64_t seq, rd_kafka_resp_err_
 
 static void on_acks_end(void *arg)
 {
-    source_fill(arg); /* there is room again */
+    outbox_fill(arg); /* there is room again */
 }
 
 static void on_fatal(void *arg, const char *why)
@@ -199,7 +199,7 @@ static void open_producer(struct relay *r)
         uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->opening_attempt++, BACKOFF_BASE_MS, BACKOFF_MAX_MS), 0);
         return;
     }
-    source_fill(r);
+    outbox_fill(r);
 }
 
 static void on_producer_closed(void *arg)
@@ -272,7 +272,7 @@ static void probe_done(uv_work_t *work, int status)
     r->window = window_new(r->shards, r->partitions, (size_t)r->config->relay_window, (size_t)r->config->relay_window_bytes);
     log_info("relay ready", "topic", r->config->kafka_topic, "partitions", log_int(r->partitions));
     open_producer(r);
-    source_begin(r);
+    outbox_begin(r);
 }
 
 static void start_probe(struct relay *r)
@@ -322,13 +322,13 @@ static void on_tick(uv_timer_t *timer)
         window_distrust_idle(r->window, now_us - IDLE_US);
         if (now_us - r->polled_us >= r->config->relay_poll_ms * 1000) {
             r->polled_us = now_us;
-            source_begin(r);
+            outbox_begin(r);
         }
         if (r->brokers_down && !r->probing && now_us - r->probed_us >= 1000000)
             start_probe(r);
         if (r->stopping || now_us - r->saved_us >= r->config->relay_save_ms * 1000) {
             r->saved_us = now_us;
-            source_save(r);
+            outbox_save(r);
         }
     }
     if (r->stopping && !r->closing && (drained(r) || now_us >= r->deadline_us))
@@ -365,7 +365,7 @@ struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t
     uv_timer_init(loop, &r->retry);
     r->timer.data = r->retry.data = r;
     uv_timer_start(&r->timer, on_tick, TICK_MS, TICK_MS);
-    source_open(r);
+    outbox_open(r);
     start_probe(r);
     return r;
 }

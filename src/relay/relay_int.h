@@ -1,4 +1,4 @@
-/* The relay's inside: relay.c owns the producer and the life cycle, source.c the reads from and saves to Postgres. */
+/* The relay's inside: relay.c owns the producer and the life cycle, outbox.c the reads from and saves to Postgres. */
 #ifndef TIDINGS_RELAY_RELAY_INT_H
 #define TIDINGS_RELAY_RELAY_INT_H
 
@@ -65,14 +65,14 @@ struct relay {
     struct metric_series *m_memory, *m_postgres;
 };
 
-/* source.c */
-void source_open(struct relay *r);
-void source_begin(struct relay *r);        /* once the window is there: cursors, then heads */
-void source_fill(struct relay *r);         /* reads what the window misses, where no read is under way */
-void source_poll_heads(struct relay *r);
-void source_save(struct relay *r);         /* saves cursors that moved */
+/* outbox.c */
+void outbox_open(struct relay *r);
+void outbox_begin(struct relay *r);        /* once the window is there: cursors, then heads */
+void outbox_fill(struct relay *r);         /* reads what the window misses, where no read is under way */
+void outbox_poll_heads(struct relay *r);
+void outbox_save(struct relay *r);         /* saves cursors that moved */
 
-/* relay.c, for source.c */
+/* relay.c, for outbox.c */
 void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count, bool from_postgres);
 void relay_raise_alarm(struct relay *r, const char *why);
 

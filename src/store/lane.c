@@ -151,6 +151,13 @@ static void transient(struct lane *l, const PGresult *r)
         pglink_drop(l->link, "the server became read-only");
 }
 
+/* The functions were made anew under this session (a migration beside us): a new session prepares them again. */
+static bool is_stale(const PGresult *r)
+{
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    return state && (strcmp(state, "0A000") == 0 || strcmp(state, "42883") == 0);
+}
+
 static void batch_failed(struct lane *l, const PGresult *r)
 {
     switch (pg_classify(NULL, r)) {
@@ -158,7 +165,9 @@ static void batch_failed(struct lane *l, const PGresult *r)
     case PG_TRANSIENT: transient(l, r); return;
     default:
         log_failure(l, "bug", r);
-        fail_batch(l, ERR_INTERNAL);
+        fail_batch(l, is_stale(r) ? ERR_DB_UNAVAILABLE : ERR_INTERNAL);
+        if (is_stale(r))
+            pglink_drop(l->link, "the schema was migrated");
     }
 }
 

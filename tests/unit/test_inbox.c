@@ -1,5 +1,5 @@
-/* The inbox: all that is sent arrives once, on the loop's thread, in each sender's order; also what waits at the close.
- */
+/* The inbox: all that is sent arrives once, on the loop's thread, in each sender's order; so does what waits at the
+ * close. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -126,8 +126,7 @@ static void test_invalid_utf8(void **state)
         }
 }
 
-/* Values of every length about the size of a line, several of them: the line stays whole, valid JSON, and is bounded.
- */
+/* Values of every length about the size of a line, and several of them: the line stays valid JSON and is bounded. */
 static void test_long_values(void **state)
 {
     (void)state;

@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 /* cmocka.h needs those before it */
-#include <cmocka.h>
 #include <arpa/inet.h>
+#include <cmocka.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -291,7 +291,8 @@ static void test_classes(void **state)
 /* FATAL: the server hangs up, so it is the connection's failure whatever the state says. */
 static void test_fatal_is_the_connections(void **state)
 {
-    static const char *const queries[] = {"FATAL 57P01", "FATAL 40001", "FATAL XX000", "DYING 40001", "DYING 23505", "GONE"};
+    static const char *const queries[] = {"FATAL 57P01", "FATAL 40001", "FATAL XX000",
+                                          "DYING 40001", "DYING 23505", "GONE"};
     (void)state;
     for (size_t i = 0; i < sizeof queries / sizeof queries[0]; i++) {
         struct server s = {0};

@@ -41,13 +41,15 @@ static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
     return true;
 }
 
-static bool rows_ok(const struct pglink_answer *answer, const char *what)
+static bool rows_ok(struct relay *r, const struct pglink_answer *answer, const char *what)
 {
     if (answer->result && PQresultStatus(answer->result) == PGRES_TUPLES_OK)
         return true;
-    if (answer->result)
+    if (answer->result) {
         log_warn("a statement of the relay failed", "statement", what, "error",
                  PQresultErrorField(answer->result, PG_DIAG_MESSAGE_PRIMARY));
+        pglink_drop(r->link, "a statement of the relay failed"); /* a new session prepares it again, after a back-off */
+    }
     return false;
 }
 
@@ -68,7 +70,7 @@ static void on_cursors(void *arg, const struct pglink_answer *answer)
 {
     struct relay *r = arg;
     r->cursors_asked = false;
-    if (!rows_ok(answer, "cursors"))
+    if (!rows_ok(r, answer, "cursors"))
         return;
     for (int i = 0; i < PQntuples(answer->result); i++) {
         uint32_t shard = (uint32_t)text_int(answer->result, i, 0);
@@ -79,14 +81,14 @@ static void on_cursors(void *arg, const struct pglink_answer *answer)
         r->shard[shard].saved = seq;
     }
     r->cursors_known = true;
-    source_poll_heads(r);
+    outbox_poll_heads(r);
 }
 
 static void on_heads(void *arg, const struct pglink_answer *answer)
 {
     struct relay *r = arg;
     r->heads_asked = false;
-    if (!rows_ok(answer, "heads"))
+    if (!rows_ok(r, answer, "heads"))
         return;
     for (int i = 0; i < PQntuples(answer->result); i++) {
         uint32_t shard = (uint32_t)text_int(answer->result, i, 0);
@@ -97,10 +99,10 @@ static void on_heads(void *arg, const struct pglink_answer *answer)
             relay_raise_alarm(r, "the database has fewer events than Kafka acknowledged: it went back in time");
         window_saw(r->window, shard, seq);
     }
-    source_fill(r);
+    outbox_fill(r);
 }
 
-void source_poll_heads(struct relay *r)
+void outbox_poll_heads(struct relay *r)
 {
     if (!r->window || !r->cursors_known || r->heads_asked)
         return;
@@ -113,10 +115,10 @@ static void on_saved(void *arg, const struct pglink_answer *answer)
 {
     struct relay *r = arg;
     r->saving = false;
-    rows_ok(answer, "save");
+    rows_ok(r, answer, "save");
 }
 
-void source_save(struct relay *r)
+void outbox_save(struct relay *r)
 {
     if (!r->window || !r->cursors_known || r->saving || r->alarm || !pglink_room(r->link))
         return;
@@ -195,7 +197,7 @@ static void on_rows(void *arg, const struct pglink_answer *answer)
     struct relay_shard *s = arg;
     struct relay *r = s->relay;
     s->reading = false;
-    if (!rows_ok(answer, "read") || r->alarm || !past_is_ours(r, s, answer->result))
+    if (!rows_ok(r, answer, "read") || r->alarm || !past_is_ours(r, s, answer->result))
         return;
     int count = PQntuples(answer->result);
     struct event_row *rows = xmalloc((size_t)(count ? count : 1) * sizeof *rows);
@@ -206,10 +208,10 @@ static void on_rows(void *arg, const struct pglink_answer *answer)
     int64_t from;
     if (window_gap(r->window, s->no, &from) && from == s->read_from)
         return; /* no progress: the timer tries again */
-    source_fill(r);
+    outbox_fill(r);
 }
 
-void source_fill(struct relay *r)
+void outbox_fill(struct relay *r)
 {
     if (!r->window || !r->cursors_known || !r->producer || r->alarm || r->closing)
         return;
@@ -228,20 +230,20 @@ void source_fill(struct relay *r)
 
 /* --- connection ------------------------------------------------------------------------------------------------- */
 
-void source_begin(struct relay *r)
+void outbox_begin(struct relay *r)
 {
     if (r->cursors_known)
-        source_poll_heads(r);
+        outbox_poll_heads(r);
     else if (r->window && !r->cursors_asked)
         ask(r, "cursors", 0, NULL, 0, on_cursors, r, &r->cursors_asked);
 }
 
 static void on_up(void *arg)
 {
-    source_begin(arg);
+    outbox_begin(arg);
 }
 
-void source_open(struct relay *r)
+void outbox_open(struct relay *r)
 {
     r->link = pglink_open(r->loop, &(struct pglink_options){
                                        .url = r->config->database_url,
