@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "app/commands.h"
+#include "app/config_docs.h"
 
 static const char usage[] =
     "Usage: tidings COMMAND [OPTION…]\n"
@@ -13,7 +14,8 @@ static const char usage[] =
     "Commands:\n"
     "  serve                 take requests, relay events, run the consumer groups, until SIGTERM or SIGINT\n"
     "  migrate               bring the database's schema up; safe to run from several hosts at once\n"
-    "  config                print every setting with its type, range, default, help and current value\n"
+    "  config                print every setting with its type, range, default, help and current value;\n"
+    "                        --env: as a sample environment file, --markdown: as a table\n"
     "  keys create           make an API key and print it once (see `tidings keys --help`)\n"
     "  keys list             list API keys\n"
     "  keys revoke KEY_ID    revoke an API key\n"
@@ -24,13 +26,21 @@ static const char usage[] =
     "\n"
     "All settings are environment variables: see `tidings config`.\n";
 
-static int command_config(const struct config *config, int argc)
+static int command_config(const struct config *config, int argc, char **argv)
 {
-    if (argc > 0) {
-        fputs("tidings config takes no arguments\n", stderr);
-        return EXIT_USAGE;
+    if (argc == 0)
+        config_print(config, stdout);
+    else if (argc == 1 && strcmp(argv[0], "--env") == 0)
+        config_docs_env(stdout);
+    else if (argc == 1 && strcmp(argv[0], "--markdown") == 0)
+        config_docs_markdown(stdout);
+    else {
+        bool help = strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0;
+        fputs("Usage: tidings config [--env | --markdown]\n"
+              "Prints every setting with its type, range, default, help and current value; --env: as a sample\n"
+              "environment file; --markdown: as a table.\n", help ? stdout : stderr);
+        return help ? EXIT_OK : EXIT_USAGE;
     }
-    config_print(config, stdout);
     return EXIT_OK;
 }
 
@@ -43,7 +53,7 @@ static int run(const struct config *config, const char *command, int argc, char 
     if (strcmp(command, "keys") == 0)
         return command_keys(config, argc, argv);
     if (strcmp(command, "config") == 0)
-        return command_config(config, argc);
+        return command_config(config, argc, argv);
     fprintf(stderr, "tidings: unknown command \"%s\"\n\n%s", command, usage);
     return EXIT_USAGE;
 }

@@ -1,0 +1,223 @@
+"""The fixtures and marks of the end-to-end tests.
+
+    def test_signup(api):                       a service of its own and a client of it
+        campaign = api.create_campaign()["campaign_id"]
+        api.signup(campaign, "ada@example.com")
+
+stack         the session's Postgres and Kafka; shared, so never stop or change them
+env           a database, a topic, a Maildir, an account with keys (lib/env.py); env.start() starts services on it
+service       env's first service, running and ready
+api           a client of it
+make_env      makes more Envs, e.g. on servers of one's own: make_env(kafka=own_kafka, settings={…})
+own_kafka     a broker of the test's own, to be stopped, killed, paused
+own_postgres  a Postgres cluster likewise
+make_proxy    make_proxy(port): a TCP proxy that can be cut and held (lib/proxy.py)
+smtp          an SMTP server that keeps mails and can fail (lib/smtp.py); set MAIL_TRANSPORT=smtp, SMTP_URL=smtp.url
+
+@pytest.mark.settings(LANES=1)              settings of the test's env
+@pytest.mark.partitions(48)                 partitions of its topic
+@pytest.mark.no_invariants(reason="…")      the checker does not run after this test
+
+After every test that passed and started a service, the checker runs (lib/invariants.py), and every service must stop
+cleanly with status 0 and no sanitizer report. What own_kafka, own_postgres, make_proxy and smtp gave is healed before
+that: when a part comes back, work goes on by itself."""
+
+import itertools
+import os
+import pathlib
+
+import pytest
+
+from .env import Env
+from .proxy import Proxy
+from .servers import Kafka, Postgres
+from .service import BINARY
+from .smtp import SmtpSink
+from .util import SLOWNESS
+
+_numbers = itertools.count(1)
+
+
+class Stack:
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        self.postgres = Postgres(self.directory / "postgres")
+        self.kafka = Kafka(self.directory / "kafka")
+
+
+@pytest.fixture(scope="session")
+def stack():
+    if not BINARY or "TIDINGS_TEST_DIR" not in os.environ:
+        pytest.exit("run these by tests/run, which starts what they need (tests/run --help)", 2)
+    stack = Stack(os.environ["TIDINGS_TEST_DIR"])
+    stack.postgres.start()
+    stack.kafka.start()
+    yield stack
+    for template in stack.postgres.templates.values():
+        stack.postgres.execute(f"drop database if exists {template['database']} with (force)")
+
+
+class Extras:
+    """What a test has of its own beside its Envs; it outlives them, so that they can come to a clean end."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.things = []
+
+    def add(self, thing):
+        self.things.append(thing)
+        return thing
+
+    def heal(self):
+        for thing in self.things:
+            thing.heal()
+
+    def close(self):
+        for thing in reversed(self.things):
+            if isinstance(thing, SmtpSink):
+                thing.down()
+            elif isinstance(thing, Proxy):
+                thing.close()
+            else:
+                thing.destroy()
+
+
+@pytest.fixture
+def directory(stack, request):
+    """A directory for the test; its Envs' logs stay there until the stack goes."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60].strip("-")
+    path = stack.directory / "tests" / f"{next(_numbers):03d}-{name}"
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def extras(directory):
+    extras = Extras(directory)
+    yield extras
+    extras.close()
+
+
+@pytest.fixture
+def make_env(stack, extras, directory, request):
+    made = []
+
+    def make(settings=None, postgres=None, kafka=None, partitions=10, postgres_port=None):
+        number = next(_numbers)
+        env = Env(directory / f"env-{number}", f"t{os.getpid()}-{number}", postgres or stack.postgres, kafka or stack.kafka,
+                  settings or {}, partitions, postgres_port)
+        made.append(env)
+        request.node.stash.setdefault(_envs, []).append(env)
+        return env
+
+    yield make
+    try:
+        if _passed(request.node):
+            extras.heal()
+            if not request.node.get_closest_marker("no_invariants"):
+                for env in made:
+                    if env.services:
+                        env.check()
+            for env in made:
+                env.stop()
+    finally:
+        for env in made:
+            env.close()
+
+
+@pytest.fixture
+def env(make_env, request):
+    settings, partitions = {}, 10
+    for mark in reversed(list(request.node.iter_markers("settings"))):  # the closest one last: it wins
+        settings.update(mark.kwargs)
+    if mark := request.node.get_closest_marker("partitions"):
+        partitions = mark.args[0]
+    return make_env(settings=settings, partitions=partitions)
+
+
+@pytest.fixture
+def service(env):
+    return env.start()
+
+
+@pytest.fixture
+def api(env, service):
+    return env.api(service)
+
+
+@pytest.fixture
+def own_kafka(extras):
+    return extras.add(Kafka(extras.directory / "own-kafka")).start()
+
+
+@pytest.fixture
+def own_postgres(extras):
+    return extras.add(Postgres(extras.directory / "own-postgres")).start()
+
+
+@pytest.fixture
+def make_proxy(extras):
+    return lambda target_port: extras.add(Proxy(target_port))
+
+
+@pytest.fixture
+def smtp(extras):
+    return extras.add(SmtpSink())
+
+
+# --- hooks -----------------------------------------------------------------------------------------------------------
+
+_envs = pytest.StashKey[list]()
+_call_failed = pytest.StashKey[bool]()
+_outcomes = pytest.StashKey[dict]()
+
+
+def _passed(node):
+    return node.stash.get(_call_failed, True) is False
+
+
+def pytest_configure(config):
+    config.stash[_outcomes] = {}
+    config.addinivalue_line("markers", "settings(**settings): settings of the test's env")
+    config.addinivalue_line("markers", "partitions(n): partitions of the test's topic")
+    config.addinivalue_line("markers", "no_invariants(reason): the checker does not run after this test")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        mark = item.get_closest_marker("no_invariants")
+        if mark and not mark.kwargs.get("reason"):
+            raise pytest.UsageError(f"{item.nodeid}: no_invariants needs a reason")
+        # Under a sanitizer everything takes longer, waiting included.
+        if SLOWNESS > 1 and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(120 * SLOWNESS))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.when == "call":
+        item.stash[_call_failed] = not report.passed
+    if report.failed:
+        for env in item.stash.get(_envs, []):
+            report.sections.append((f"{env.name} ({report.when})", env.describe()))
+    # A test counts once: as passed only if nothing of it went wrong and it was not skipped.
+    outcomes = item.config.stash[_outcomes]
+    good = report.passed and not hasattr(report, "wasxfail")
+    outcomes[item.nodeid] = outcomes.get(item.nodeid, True) and good
+
+
+def pytest_collectreport(report):
+    if report.failed:
+        _broken_files.add(report.nodeid)
+
+
+_broken_files = set()
+
+
+def pytest_sessionfinish(session):
+    """Leaves the counts for tests/run."""
+    path = os.environ.get("TIDINGS_TEST_COUNTS")
+    if path:
+        outcomes = session.config.stash[_outcomes].values()
+        pathlib.Path(path).write_text(f"{sum(outcomes)} {len(outcomes) - sum(outcomes) + len(_broken_files)}\n")
