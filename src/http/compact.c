@@ -34,7 +34,7 @@ static void add_object(struct buf *out, const json_t *object)
         first = false;
         buf_add_json(out, key, strlen(key));
         buf_addc(out, ':');
-        json_compact(out, value);
+        compact_json(out, value);
     }
     buf_addc(out, '}');
 }
@@ -48,12 +48,12 @@ static void add_array(struct buf *out, const json_t *array)
     {
         if (i > 0)
             buf_addc(out, ',');
-        json_compact(out, value);
+        compact_json(out, value);
     }
     buf_addc(out, ']');
 }
 
-void json_compact(struct buf *out, const json_t *value)
+void compact_json(struct buf *out, const json_t *value)
 {
     switch (json_typeof(value)) {
     case JSON_OBJECT: add_object(out, value); break;

@@ -7,6 +7,6 @@
 
 #include "core/buf.h"
 
-void json_compact(struct buf *out, const json_t *value); /* value from json_read, whose depth is bounded */
+void compact_json(struct buf *out, const json_t *value); /* value from json_read, whose depth is bounded */
 
 #endif

@@ -12,11 +12,13 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "http/listen.h"
 
 enum {
     SWEEP = 1024,               /* connections looked at in one sweep */
     HEAD_MAX = 65536,           /* of an unfinished request, past the body's bound; libh2o's own bound is 400 KiB */
     LINGER_US = 1000000,
+    QUIET_US = 200000,          /* a connection that was used so shortly ago may have a request on the wire */
     COMPLAIN_US = 10000000,     /* at most one log line about failing accepts in this time */
 };
 
@@ -173,7 +175,8 @@ static void on_connection(uv_stream_t *listener, int status)
 
 void conns_open(struct conns *c, uv_loop_t *loop, int fd, struct st_h2o_accept_ctx_t *accept, const struct config *config)
 {
-    *c = (struct conns){.loop = loop, .accept = accept, .max = (size_t)config->http_max_connections};
+    *c = (struct conns){.loop = loop, .accept = accept};
+    c->max = listen_connection_bound((size_t)config->http_max_connections);
     c->max_input = (size_t)config->http_max_body + HEAD_MAX;
     c->write_timeout_us = config->http_idle_timeout_ms * 1000;
     c->all.prev = c->all.next = c->cursor = &c->all;
@@ -231,11 +234,12 @@ void conns_stop_accepting(struct conns *c)
         uv_close((uv_handle_t *)&c->listener, on_listener_closed);
 }
 
-/* Nothing of a request has come, not even into the kernel. */
-static bool is_idle(const struct conn *n)
+/* Nothing of a request has come for a while, not even into the kernel: closing will hardly cross a request. */
+static bool is_idle(const struct conn *n, int64_t now_us)
 {
     char byte;
-    return n->sock->input->size == 0 && recv(h2o_socket_get_fd(n->sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+    return n->sock->input->size == 0 && now_us - n->since_us >= QUIET_US
+           && recv(h2o_socket_get_fd(n->sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
 }
 
 void conns_drain(struct conns *c, int64_t now_us, int64_t partial_us, bool all)
@@ -244,7 +248,7 @@ void conns_drain(struct conns *c, int64_t now_us, int64_t partial_us, bool all)
     for (n = c->all.next; n != &c->all; n = next) {
         next = n->next;
         bool reading = n->state == CONN_READING && n->sock;
-        if (all || n->state == CONN_LINGERING || (reading && (now_us >= partial_us || is_idle(n))))
+        if (all || n->state == CONN_LINGERING || (reading && (now_us >= partial_us || is_idle(n, now_us))))
             shut(n);
     }
 }

@@ -9,9 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096 }; /* the kernel clips it to net.core.somaxconn */
+#include "core/log.h"
+
+enum {
+    BACKLOG = 4096,  /* the kernel clips it to net.core.somaxconn */
+    KEPT_BACK = 512, /* descriptors that are not for HTTP connections */
+};
 
 static bool read_port(const char *text, in_port_t *port)
 {
@@ -110,4 +116,23 @@ int listen_open(const char *text, unsigned user_timeout_ms, char url[LISTEN_URL_
     }
     format_url(fd, url);
     return fd;
+}
+
+size_t listen_connection_bound(size_t wanted)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == RLIM_INFINITY)
+        return wanted;
+    rlim_t need = (rlim_t)wanted + KEPT_BACK;
+    if (files.rlim_cur < need && files.rlim_cur < files.rlim_max) {
+        struct rlimit raised = {.rlim_cur = need < files.rlim_max ? need : files.rlim_max, .rlim_max = files.rlim_max};
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+            files = raised;
+    }
+    if (files.rlim_cur >= need)
+        return wanted;
+    rlim_t left = files.rlim_cur > 2 * KEPT_BACK ? files.rlim_cur - KEPT_BACK : files.rlim_cur / 2;
+    log_warn("the limit of open files is below HTTP_MAX_CONNECTIONS: fewer connections are taken", "connections",
+             log_int((long long)left), "open_files", log_int((long long)files.rlim_cur));
+    return (size_t)left;
 }

@@ -16,4 +16,8 @@ bool listen_address(const char *text, struct sockaddr_storage *address, socklen_
  * -1 with a sentence in why. user_timeout_ms: how long the kernel waits for a client to acknowledge what was sent. */
 int listen_open(const char *text, unsigned user_timeout_ms, char url[LISTEN_URL_SIZE], char *why, size_t why_size);
 
+/* How many connections there may be: wanted, or what the limit of open files leaves. Raises the soft limit first, and
+ * keeps descriptors back for Postgres, Kafka and logs, which connections from outside must never take. */
+size_t listen_connection_bound(size_t wanted);
+
 #endif

@@ -50,18 +50,27 @@ void member_bool(struct buf *b, const char *name, bool value)
     buf_adds(b, value ? "true" : "false");
 }
 
+/* Text that has nothing to escape. */
+static void member_plain(struct buf *b, const char *name, const char *text, size_t len)
+{
+    begin(b, name);
+    buf_addc(b, '"');
+    buf_add(b, text, len);
+    buf_addc(b, '"');
+}
+
 void member_uuid(struct buf *b, const char *name, struct uuid id)
 {
     char text[UUID_TEXT_SIZE];
     uuid_format(id, text);
-    member_text(b, name, text, UUID_TEXT_SIZE - 1);
+    member_plain(b, name, text, UUID_TEXT_SIZE - 1);
 }
 
 void member_time(struct buf *b, const char *name, int64_t wall_us)
 {
     char text[RFC3339_SIZE];
     rfc3339_format(wall_us, text);
-    member_string(b, name, text);
+    member_plain(b, name, text, RFC3339_SIZE - 1);
 }
 
 void member_json(struct buf *b, const char *name, const char *json)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "http/answer.h"
 #include "http/server.h"
 
@@ -35,8 +36,8 @@ static void refuse(struct http *h, h2o_req_t *req, h2o_ostream_t **slot)
 {
     enum err err = req->res.status == 413 ? ERR_TOO_LARGE : req->res.status >= 500 ? ERR_INTERNAL : ERR_MALFORMED;
     struct conn *conn = req->conn->callbacks->get_socket(req->conn)->on_close.data;
-    char *id = h2o_mem_alloc_pool(&req->pool, UUID_TEXT_SIZE);
-    uuid_format(uuid_v7(), id);
+    char *id = h2o_mem_alloc_pool(&req->pool, REQUEST_ID_MAX + 1);
+    request_id_of(req, id);
     struct body_stream *s = (struct body_stream *)h2o_add_ostream(req, sizeof *s, slot);
     s->super.do_send = send_body;
     s->body = render(h, req, err, id);
@@ -46,10 +47,11 @@ static void refuse(struct http *h, h2o_req_t *req, h2o_ostream_t **slot)
     req->res.content_length = s->body.len;
     memset(&req->res.headers, 0, sizeof req->res.headers);
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, H2O_STRLIT(PROBLEM_TYPE));
-    h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("x-request-id"), 0, NULL, id, UUID_TEXT_SIZE - 1);
+    h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("x-request-id"), 0, NULL, id, strlen(id));
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_ACCESS_CONTROL_ALLOW_ORIGIN, NULL, H2O_STRLIT("*"));
     req->http1_is_persistent = 0;
     answers_count(h, NULL, req->res.status, 0);
+    log_debug("request refused", "request_id", id, "status", log_int(req->res.status), "error", err_name(err));
     conn_set_state(conn, CONN_WRITING);
     conn_linger(conn);
 }

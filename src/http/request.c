@@ -42,19 +42,18 @@ static void on_disposed(void *guard)
     unref(r);
 }
 
-/* What a client may choose: 1 to 128 visible ASCII characters. */
-static void take_id(struct request *r)
+void request_id_of(const h2o_req_t *req, char id[REQUEST_ID_MAX + 1])
 {
-    size_t len;
-    const char *given = request_header(r, "x-request-id", &len);
-    bool good = given && len > 0 && len <= REQUEST_ID_MAX;
-    for (size_t i = 0; good && i < len; i++)
-        good = given[i] > ' ' && given[i] <= '~';
+    ssize_t at = h2o_find_header_by_str(&req->headers, H2O_STRLIT("x-request-id"), -1);
+    h2o_iovec_t given = at < 0 ? h2o_iovec_init(NULL, 0) : req->headers.entries[at].value;
+    bool good = given.len > 0 && given.len <= REQUEST_ID_MAX;
+    for (size_t i = 0; good && i < given.len; i++)
+        good = given.base[i] > ' ' && given.base[i] <= '~';
     if (good) {
-        memcpy(r->id, given, len);
-        r->id[len] = '\0';
+        memcpy(id, given.base, given.len);
+        id[given.len] = '\0';
     } else {
-        uuid_format(uuid_v7(), r->id);
+        uuid_format(uuid_v7(), id);
     }
 }
 
@@ -70,7 +69,7 @@ struct request *request_begin(struct http *h, h2o_req_t *req)
     r->started_us = clock_mono_us();
     r->refs = 1;
     conn_set_state(r->conn, CONN_WAITING);
-    take_id(r);
+    request_id_of(req, r->id);
     return r;
 }
 

@@ -45,6 +45,9 @@ struct request {
 
 struct request *request_begin(struct http *h, struct st_h2o_req_t *req);
 
+/* The client's X-Request-Id, when it is 1 to 128 visible ASCII characters; else a new one. */
+void request_id_of(const struct st_h2o_req_t *req, char id[REQUEST_ID_MAX + 1]);
+
 /* Hands the action over, or answers why not. on_done gets the request as the action's arg: request_resume it. */
 void request_submit(struct request *r, struct action *a, void (*on_done)(struct action *a, const struct action_result *result));
 /* Likewise for a read; on_done gets the request as arg. */

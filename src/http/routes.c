@@ -11,16 +11,16 @@
 /* clang-format off */
 const struct route routes[] = {
     /* method  pattern               name in metrics    access          errors        handler */
-    {"POST",   "/v1/campaigns",      "create_campaign", ACCESS_SECRET,  ANSWERS_JSON, create_campaign},
-    {"GET",    CAMPAIGN,             "get_campaign",    ACCESS_SECRET,  ANSWERS_JSON, get_campaign},
-    {"POST",   CAMPAIGN "/users",    "sign_up",         ACCESS_ANY_KEY, ANSWERS_JSON, sign_up},
-    {"GET",    USER,                 "get_user",        ACCESS_ANY_KEY, ANSWERS_JSON, get_user},
-    {"POST",   USER "/verify",       "verify_user",     ACCESS_ANY_KEY, ANSWERS_JSON, verify_user},
-    {"GET",    "/v1/verify",         "verify_page",     ACCESS_OPEN,    ANSWERS_PAGE, show_verify_page},
-    {"POST",   "/v1/verify",         "verify_link",     ACCESS_OPEN,    ANSWERS_PAGE, verify_by_link},
-    {"GET",    "/healthz",           "healthz",         ACCESS_OPEN,    ANSWERS_JSON, get_healthz},
-    {"GET",    "/readyz",            "readyz",          ACCESS_OPEN,    ANSWERS_JSON, get_readyz},
-    {"GET",    "/metrics",           "metrics",         ACCESS_OPEN,    ANSWERS_JSON, get_metrics},
+    {"POST",   "/v1/campaigns",      "create_campaign", ACCESS_SECRET,  ANSWERS_JSON, route_create_campaign},
+    {"GET",    CAMPAIGN,             "get_campaign",    ACCESS_SECRET,  ANSWERS_JSON, route_get_campaign},
+    {"POST",   CAMPAIGN "/users",    "sign_up",         ACCESS_ANY_KEY, ANSWERS_JSON, route_sign_up},
+    {"GET",    USER,                 "get_user",        ACCESS_ANY_KEY, ANSWERS_JSON, route_get_user},
+    {"POST",   USER "/verify",       "verify_user",     ACCESS_ANY_KEY, ANSWERS_JSON, route_verify_user},
+    {"GET",    "/v1/verify",         "verify_page",     ACCESS_OPEN,    ANSWERS_PAGE, route_verify_page},
+    {"POST",   "/v1/verify",         "verify_link",     ACCESS_OPEN,    ANSWERS_PAGE, route_verify_link},
+    {"GET",    "/healthz",           "healthz",         ACCESS_OPEN,    ANSWERS_JSON, route_healthz},
+    {"GET",    "/readyz",            "readyz",          ACCESS_OPEN,    ANSWERS_JSON, route_readyz},
+    {"GET",    "/metrics",           "metrics",         ACCESS_OPEN,    ANSWERS_JSON, route_metrics},
 };
 /* clang-format on */
 

@@ -14,16 +14,16 @@ extern const struct route routes[];
 extern const size_t routes_count;
 
 /* A handler is called when the key was checked and the path's parameters were read. */
-void create_campaign(struct request *r);
-void get_campaign(struct request *r);
-void sign_up(struct request *r);
-void get_user(struct request *r);
-void verify_user(struct request *r);
-void show_verify_page(struct request *r);
-void verify_by_link(struct request *r);
-void get_healthz(struct request *r);
-void get_readyz(struct request *r);
-void get_metrics(struct request *r);
+void route_create_campaign(struct request *r);
+void route_get_campaign(struct request *r);
+void route_sign_up(struct request *r);
+void route_get_user(struct request *r);
+void route_verify_user(struct request *r);
+void route_verify_page(struct request *r);
+void route_verify_link(struct request *r);
+void route_healthz(struct request *r);
+void route_readyz(struct request *r);
+void route_metrics(struct request *r);
 
 /* Opens the request's JSON body. */
 void route_body(struct request *r, struct body *b);

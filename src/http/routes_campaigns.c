@@ -92,7 +92,7 @@ static void on_created(struct action *a, const struct action_result *result)
     answer_json(r, 201, out);
 }
 
-void create_campaign(struct request *r)
+void route_create_campaign(struct request *r)
 {
     struct body b;
     struct text name, landing_url;
@@ -151,7 +151,7 @@ static void on_read(void *arg, enum err err, const PGresult *rows)
     answer_json(r, 200, out);
 }
 
-void get_campaign(struct request *r)
+void route_get_campaign(struct request *r)
 {
     char account[16], campaign[UUID_TEXT_SIZE];
     snprintf(account, sizeof account, "%" PRIu32, r->key.account_no);

@@ -7,7 +7,7 @@
 #include "http/routes.h"
 #include "http/server.h"
 
-void get_healthz(struct request *r)
+void route_healthz(struct request *r)
 {
     struct buf *out = answer_body(r);
     members_begin(out);
@@ -28,7 +28,7 @@ static void on_report(void *to, const char *part, const char *reason)
     members_end(waiting);
 }
 
-void get_readyz(struct request *r)
+void route_readyz(struct request *r)
 {
     struct http *h = r->http;
     struct buf waiting = {0}, *out = answer_body(r);
@@ -47,7 +47,7 @@ void get_readyz(struct request *r)
     answer_json(r, ready ? 200 : 503, out);
 }
 
-void get_metrics(struct request *r)
+void route_metrics(struct request *r)
 {
     struct buf *out = answer_body(r);
     metrics_render(out);

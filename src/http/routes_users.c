@@ -62,7 +62,7 @@ static void read_metadata(struct body *b, struct sign_up *s)
     json_t *object;
     if (!body_object(b, "metadata", BODY_OPTIONAL, &object))
         return;
-    json_compact(&s->metadata, object);
+    compact_json(&s->metadata, object);
     if (s->metadata.len > METADATA_MAX)
         body_fault(b, ERR_INVALID, "metadata", "metadata must have at most 4096 bytes as compact JSON.");
 }
@@ -112,7 +112,7 @@ static struct action *sign_up_action(const struct request *r, const struct sign_
     return a;
 }
 
-void sign_up(struct request *r)
+void route_sign_up(struct request *r)
 {
     struct body b;
     struct sign_up s = {.key_len = 0};
@@ -189,7 +189,7 @@ static void on_read(void *arg, enum err err, const PGresult *rows)
     answer_json(r, 200, out);
 }
 
-void get_user(struct request *r)
+void route_get_user(struct request *r)
 {
     char account[16], campaign[UUID_TEXT_SIZE], user[UUID_TEXT_SIZE], place[16];
     uint32_t at = uuid_place(r->user_id);
@@ -224,7 +224,7 @@ static void on_verified(struct action *a, const struct action_result *result)
     answer_json(r, 200, out);
 }
 
-void verify_user(struct request *r)
+void route_verify_user(struct request *r)
 {
     struct body b;
     struct text token;

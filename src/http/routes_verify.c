@@ -14,7 +14,7 @@ static enum err read_token(const struct request *r, const struct buf *token, str
                       campaign, user);
 }
 
-void show_verify_page(struct request *r)
+void route_verify_page(struct request *r)
 {
     struct buf token = {0};
     struct uuid campaign, user;
@@ -45,7 +45,7 @@ static void on_verified(struct action *a, const struct action_result *result)
     answer_send(r, 200, PAGE_TYPE, out);
 }
 
-void verify_by_link(struct request *r)
+void route_verify_link(struct request *r)
 {
     size_t type_len = 0, len;
     const char *type = request_header(r, "content-type", &type_len), *form = request_body(r, &len);

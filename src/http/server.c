@@ -6,7 +6,7 @@
 
 #include "core/clock.h"
 #include "http/answer.h"
-#include "http/dispatch.h"
+#include "http/gate.h"
 #include "http/request.h"
 #include "http/routes.h"
 
@@ -37,7 +37,7 @@ static void configure(struct http *h)
     g->http1.req_timeout = (uint64_t)h->config->http_idle_timeout_ms;
     g->http1.upgrade_to_http2 = 0; /* HTTP/2 in 2.2.5 has known holes (rapid reset) */
     h2o_hostconf_t *host = h2o_config_register_host(g, h2o_iovec_init(H2O_STRLIT("tidings")), 65535);
-    dispatch_install(h, &host->fallback_path);
+    gate_install(h, &host->fallback_path);
     h2o_context_init(&h->context, h->loop, g);
     h->accept.ctx = &h->context;
     h->accept.hosts = g->hosts;

@@ -121,8 +121,8 @@ def aim_verifications(connection, actions):
 
 
 @pytest.fixture
-def connection(database):
-    with psycopg.connect(database.dsn, options="-c search_path=tidings", autocommit=True) as conn:
+def connection(env):
+    with psycopg.connect(env.settings["DATABASE_URL"], options="-c search_path=tidings", autocommit=True) as conn:
         for pin in ("enable_seqscan", "enable_bitmapscan", "enable_nestloop", "enable_mergejoin", "jit"):
             conn.execute(f"set {pin} = off")
         yield conn

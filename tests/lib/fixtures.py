@@ -41,8 +41,8 @@ _numbers = itertools.count(1)
 class Stack:
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
-        self.postgres = Postgres(self.directory / "postgres")
-        self.kafka = Kafka(self.directory / "kafka")
+        self.postgres = Postgres(self.directory / "postgres", shared=True)
+        self.kafka = Kafka(self.directory / "kafka", shared=True)
 
 
 @pytest.fixture(scope="session")

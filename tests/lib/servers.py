@@ -25,8 +25,9 @@ class Server:
 
     kind = None
 
-    def __init__(self, directory):
+    def __init__(self, directory, shared=False):
         self.directory = directory
+        self.shared = shared  # by all tests of the session
         self.paused = False
 
     def start(self):
@@ -86,8 +87,8 @@ class Server:
 class Postgres(Server):
     kind = "postgres"
 
-    def __init__(self, directory):
-        super().__init__(directory)
+    def __init__(self, directory, shared=False):
+        super().__init__(directory, shared)
         self.templates = {}  # see Env: by settings of the migration, a migrated database to copy
         self.url = self.admin_url = self.port = None
 
@@ -113,8 +114,8 @@ class Postgres(Server):
 class Kafka(Server):
     kind = "kafka"
 
-    def __init__(self, directory):
-        super().__init__(directory)
+    def __init__(self, directory, shared=False):
+        super().__init__(directory, shared)
         self.brokers = None
         self._admin = None
 

@@ -78,7 +78,7 @@ def sanitizer_env(report_prefix):
     """Environment for a program that may be built with a sanitizer: reports go to files <report_prefix>.<pid>."""
     common = f"log_path={report_prefix}:exitcode=86"
     return {
-        "ASAN_OPTIONS": f"{common}:halt_on_error=1:detect_leaks=1:strict_string_checks=1",
+        "ASAN_OPTIONS": f"{common}:halt_on_error=1:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
         "LSAN_OPTIONS": "report_objects=1",
         "UBSAN_OPTIONS": f"{common}:halt_on_error=1:print_stacktrace=1",
         "TSAN_OPTIONS": f"{common}:halt_on_error=0:second_deadlock_stack=1:suppressions={PROJECT}/tests/tsan.supp",

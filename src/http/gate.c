@@ -1,5 +1,5 @@
 /* What happens to every request before its handler. */
-#include "http/dispatch.h"
+#include "http/gate.h"
 
 #include <string.h>
 
@@ -151,7 +151,7 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     return 0;
 }
 
-void dispatch_install(struct http *h, h2o_pathconf_t *everything)
+void gate_install(struct http *h, h2o_pathconf_t *everything)
 {
     h2o_handler_t *handler = h2o_create_handler(everything, sizeof *handler + sizeof h);
     *(struct http **)(handler + 1) = h;

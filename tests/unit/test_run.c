@@ -1,0 +1,313 @@
+/* Runs through a handler, with the transactions played by this file: halving, order within a key, what is called and
+ * settled, and what becomes of each record. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka.h needs those before it */
+#include <cmocka.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "consumers/run.h"
+#include "core/config.h"
+#include "core/log.h"
+
+enum { MAX = 64 };
+
+/* What the records are to suffer, by their offset. */
+static struct script {
+    bool bad_data[MAX];      /* apply's SQL fails */
+    bool bad_settle[MAX];    /* settle's SQL fails */
+    int away;                /* so many transactions find Postgres away; -1: all */
+    enum outcome in_apply[MAX], in_call[MAX];
+    int applied[MAX], called[MAX], settled[MAX], buried[MAX], held[MAX];
+    int transactions;
+} script;
+
+static _Atomic int64_t stop_at;
+
+static enum tx_end begin(char *why, size_t why_size)
+{
+    script.transactions++;
+    if (script.away == 0)
+        return TX_COMMITTED;
+    script.away -= script.away > 0;
+    snprintf(why, why_size, "no connection");
+    return TX_AWAY;
+}
+
+enum tx_end run_tx_apply(const struct run_env *env, void *worker, struct item *const *items, size_t count, char *why,
+                         size_t why_size)
+{
+    (void)env, (void)worker;
+    enum tx_end end = begin(why, why_size);
+    if (end != TX_COMMITTED)
+        return end;
+    bool bad = false, behind = false, blocked = false;
+    for (size_t i = 0; i < count; i++) {
+        struct record *r = &items[i]->record;
+        if (items[i]->bury)
+            continue;
+        assert_int_equal(r->outcome, OUTCOME_DONE);
+        assert_null(r->state);
+        bad = bad || script.bad_data[r->offset];
+        r->state = xmalloc(1);
+        script.held[r->offset]++;
+        r->call = true;
+        if (script.in_apply[r->offset] != OUTCOME_DONE)
+            record_fail(r, script.in_apply[r->offset], "scripted");
+        blocked = (i > 0 && items[i]->key == items[i - 1]->key && blocked) || r->outcome == OUTCOME_RETRY;
+        if (blocked && r->outcome != OUTCOME_RETRY) {
+            items[i]->result = ITEM_BEHIND;
+            behind = true;
+        }
+    }
+    if (bad)
+        return TX_DATA;
+    if (behind)
+        return TX_BEHIND;
+    for (size_t i = 0; i < count; i++) {
+        script.applied[items[i]->record.offset] += items[i]->record.outcome == OUTCOME_DONE;
+        script.buried[items[i]->record.offset] += items[i]->record.outcome == OUTCOME_REJECT;
+    }
+    return TX_COMMITTED;
+}
+
+enum tx_end run_tx_settle(const struct run_env *env, void *worker, struct item *const *items, size_t count, char *why,
+                          size_t why_size)
+{
+    (void)env, (void)worker;
+    enum tx_end end = begin(why, why_size);
+    if (end != TX_COMMITTED)
+        return end;
+    for (size_t i = 0; i < count; i++) {
+        assert_int_not_equal(items[i]->record.outcome, OUTCOME_UNAVAILABLE);
+        if (script.bad_settle[items[i]->record.offset])
+            return TX_DATA;
+    }
+    for (size_t i = 0; i < count; i++)
+        script.settled[items[i]->record.offset]++;
+    return TX_COMMITTED;
+}
+
+enum tx_end run_tx_bury(const struct run_env *env, struct item *const *items, size_t count, char *why, size_t why_size)
+{
+    (void)env;
+    enum tx_end end = begin(why, why_size);
+    for (size_t i = 0; end == TX_COMMITTED && i < count; i++)
+        script.buried[items[i]->record.offset]++;
+    return end;
+}
+
+static void call(struct run *run)
+{
+    for (size_t i = 0; i < run->count; i++) {
+        struct record *r = run->records[i];
+        assert_int_equal(r->outcome, OUTCOME_DONE);
+        script.called[r->offset]++;
+        if (script.in_call[r->offset] != OUTCOME_DONE)
+            record_fail(r, script.in_call[r->offset], "scripted");
+    }
+}
+
+static bool settle(struct run *run, PGresult **failed)
+{
+    (void)run, (void)failed;
+    return true;
+}
+
+static void release(struct record *r)
+{
+    script.held[r->offset]--;
+    free(r->state);
+}
+
+static const struct handler calling = {.group = "test", .call = call, .settle = settle, .release = release};
+static const struct handler plain = {.group = "test", .release = release};
+
+/* Makes count items, keys[i] the key of each (a letter), runs them, returns them. */
+static struct item **run_all(const struct handler *h, const char *keys)
+{
+    static struct group_metrics metrics;
+    static struct config config = {.retry_base_ms = 1, .retry_max_ms = 10, .retry_max_attempts = 3};
+    const struct run_env env = {.config = &config, .handler = h, .metrics = &metrics, .stop_at = &stop_at};
+    size_t count = strlen(keys);
+    struct item **items = xcalloc(count + 1, sizeof(struct item *));
+    group_metrics_init(&metrics, "test");
+    for (size_t i = 0; i < count; i++) {
+        const struct source_record r = {.offset = (int64_t)i};
+        items[i] = item_new(&r);
+        items[i]->key = (struct key_queue *)(uintptr_t)keys[i];
+        items[i]->record.event.type = EVENT_USER_SIGNED_UP;
+    }
+    run_items(&env, NULL, items, count);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(script.held[i], 0);
+    return items;
+}
+
+static void free_all(struct item **items)
+{
+    for (size_t i = 0; items[i]; i++)
+        item_free(items[i]);
+    free(items);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(&script, 0, sizeof script);
+    return 0;
+}
+
+static void test_all_well(void **state)
+{
+    (void)state;
+    struct item **items = run_all(&calling, "abcd");
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(items[i]->result, ITEM_FINISHED);
+        assert_int_equal(script.applied[i] + script.called[i] + script.settled[i], 3);
+    }
+    assert_int_equal(script.transactions, 2);
+    free_all(items);
+}
+
+static void test_culprits_are_found(void **state)
+{
+    (void)state;
+    script.bad_data[5] = script.bad_data[11] = true;
+    struct item **items = run_all(&plain, "abcdefghijklmnop");
+    for (int i = 0; i < 16; i++) {
+        bool bad = script.bad_data[i];
+        assert_int_equal(items[i]->result, ITEM_FINISHED);
+        assert_int_equal(items[i]->record.outcome, bad ? OUTCOME_REJECT : OUTCOME_DONE);
+        assert_int_equal(script.applied[i], !bad);
+        assert_int_equal(script.buried[i], bad);
+    }
+    free_all(items);
+}
+
+/* Halving may cut a key in two: the second half must not overtake. */
+static void test_order_while_halving(void **state)
+{
+    (void)state;
+    script.bad_data[3] = true;
+    script.in_apply[1] = OUTCOME_RETRY;
+    struct item **items = run_all(&plain, "aaaa");
+    assert_int_equal(items[0]->result, ITEM_FINISHED);
+    assert_int_equal(items[1]->result, ITEM_AGAIN);
+    assert_int_equal(items[1]->record.attempt, 1);
+    assert_true(items[1]->due_us > 0);
+    assert_int_equal(items[2]->result, ITEM_BEHIND);
+    assert_int_equal(items[3]->result, ITEM_BEHIND);
+    assert_int_equal(script.applied[2] + script.buried[3], 0);
+    free_all(items);
+}
+
+static void test_behind_a_retry(void **state)
+{
+    (void)state;
+    script.in_apply[1] = OUTCOME_RETRY;
+    struct item **items = run_all(&plain, "aaab");
+    assert_int_equal(items[0]->result, ITEM_FINISHED);
+    assert_int_equal(items[1]->result, ITEM_AGAIN);
+    assert_int_equal(items[2]->result, ITEM_BEHIND);
+    assert_int_equal(items[3]->result, ITEM_FINISHED);
+    assert_int_equal(script.applied[0], 1);
+    assert_int_equal(script.applied[2], 0);
+    assert_int_equal(script.applied[3], 1);
+    free_all(items);
+}
+
+static void test_postgres_away(void **state)
+{
+    (void)state;
+    script.away = -1;
+    struct item **items = run_all(&calling, "abc");
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(items[i]->result, ITEM_BLOCKED);
+        assert_int_equal(items[i]->record.attempt, 0);
+        assert_int_equal(script.called[i], 0);
+        assert_string_equal(items[i]->record.reason, "no connection");
+    }
+    free_all(items);
+}
+
+static void test_call_outcomes(void **state)
+{
+    (void)state;
+    script.in_call[1] = OUTCOME_RETRY;
+    script.in_call[2] = OUTCOME_REJECT;
+    script.in_call[3] = OUTCOME_UNAVAILABLE;
+    struct item **items = run_all(&calling, "abcde");
+    assert_int_equal(items[0]->result, ITEM_FINISHED);
+    assert_int_equal(items[1]->result, ITEM_AGAIN);
+    assert_int_equal(items[2]->result, ITEM_FINISHED);
+    assert_int_equal(items[2]->record.outcome, OUTCOME_REJECT);
+    assert_int_equal(items[3]->result, ITEM_BLOCKED);
+    assert_int_equal(items[4]->result, ITEM_FINISHED);
+    assert_int_equal(script.settled[3], 0);
+    assert_int_equal(script.settled[1] + script.settled[2] + script.settled[4], 3);
+    free_all(items);
+}
+
+/* The mail is out: settling tries again before the call would be repeated. */
+static void test_settle_tries_again(void **state)
+{
+    (void)state;
+    struct item **items = run_all(&calling, "a");
+    free_all(items);
+    setup(NULL);
+    script.bad_settle[1] = true;
+    items = run_all(&calling, "abc");
+    assert_int_equal(items[0]->record.outcome, OUTCOME_DONE);
+    assert_int_equal(items[1]->record.outcome, OUTCOME_REJECT);
+    assert_int_equal(script.buried[1], 1);
+    assert_int_equal(items[2]->record.outcome, OUTCOME_DONE);
+    assert_int_equal(script.called[0] + script.called[1] + script.called[2], 3);
+    free_all(items);
+}
+
+static void test_malformed_is_buried(void **state)
+{
+    (void)state;
+    const struct source_record r = {.offset = 0};
+    struct item *it = item_new(&r);
+    struct item *const items[] = {it};
+    struct group_metrics metrics;
+    const struct config config = {.retry_base_ms = 1, .retry_max_ms = 10, .retry_max_attempts = 3};
+    const struct run_env env = {.config = &config, .handler = &plain, .metrics = &metrics, .stop_at = &stop_at};
+    group_metrics_init(&metrics, "test");
+    it->bury = true;
+    record_reason(&it->record, "malformed: scripted");
+    script.away = 1;
+    run_items(&env, NULL, items, 1);
+    assert_int_equal(it->result, ITEM_BLOCKED);
+    run_items(&env, NULL, items, 1);
+    assert_int_equal(it->result, ITEM_FINISHED);
+    assert_int_equal(script.buried[0], 1);
+    assert_string_equal(it->record.reason, "malformed: scripted");
+    item_free(it);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_all_well, setup),
+        cmocka_unit_test_setup(test_culprits_are_found, setup),
+        cmocka_unit_test_setup(test_order_while_halving, setup),
+        cmocka_unit_test_setup(test_behind_a_retry, setup),
+        cmocka_unit_test_setup(test_postgres_away, setup),
+        cmocka_unit_test_setup(test_call_outcomes, setup),
+        cmocka_unit_test_setup(test_settle_tries_again, setup),
+        cmocka_unit_test_setup(test_malformed_is_buried, setup),
+    };
+    log_start("error", "logfmt");
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    log_stop();
+    return failed;
+}
