@@ -24,7 +24,7 @@
 #include "store/reader.h"
 #include "store/schema.h"
 
-enum { LAG_MS = 20, GRACE_MS = 2000 };
+enum { LAG_MS = 20 };
 
 struct app {
     const struct config *config;
@@ -50,7 +50,7 @@ struct app {
     struct metric_series *events[EVENT_TYPE_MAX];
     bool stopping;
     int stop_parts;
-    int64_t deadline_us;
+    int64_t deadline_us, exit_us; /* for the rooms; for the process */
     int exit_code;
 };
 
@@ -252,7 +252,7 @@ static void on_http_stopped(void *arg)
 static void *watchdog(void *arg)
 {
     const struct app *a = arg;
-    while (clock_mono_us() < a->deadline_us + GRACE_MS * 1000)
+    while (clock_mono_us() < a->exit_us)
         usleep(20000);
     static const char text[] = "tidings: the clean stop took too long; exiting now\n";
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
@@ -268,7 +268,9 @@ static void request_stop(struct app *a, int exit_code)
     a->stopping = true;
     a->exit_code = exit_code;
     /* A little is kept back for closing itself. */
-    a->deadline_us = clock_mono_us() + a->config->shutdown_timeout_ms * 900;
+    int64_t now_us = clock_mono_us();
+    a->deadline_us = now_us + a->config->shutdown_timeout_ms * 800;
+    a->exit_us = now_us + a->config->shutdown_timeout_ms * 1000;
     log_info("stopping");
     pthread_t thread;
     if (pthread_create(&thread, NULL, watchdog, a) == 0)

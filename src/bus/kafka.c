@@ -1,19 +1,22 @@
 /* Kafka client configuration that all our clients share. */
 #include "bus/kafka.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
 
-/* Called from librdkafka's threads. Levels are syslog's. */
+/* Called from librdkafka's threads. Levels are syslog's. While a broker is away it reports every single attempt (FAIL,
+ * ERROR): what matters of it comes as an event too, and our clients log that once in a while. */
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
     const char *client = rk ? rd_kafka_name(rk) : "";
-    if (level <= 3)
+    bool attempt = strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0;
+    if (level <= 3 && !attempt)
         log_warn("librdkafka reports an error", "client", client, "facility", facility, "text", text);
-    else if (level <= 5)
+    else if (level <= 5 && !attempt)
         log_info("librdkafka reports", "client", client, "facility", facility, "text", text);
     else
         log_debug("librdkafka reports", "client", client, "facility", facility, "text", text);

@@ -51,6 +51,11 @@ static enum pg_failure classify_state(const char *state)
     return PG_BUG;
 }
 
+static bool is_broken(const PGconn *conn)
+{
+    return conn && PQstatus(conn) != CONNECTION_OK;
+}
+
 enum pg_failure pg_classify(const PGconn *conn, const PGresult *result)
 {
     switch (PQresultStatus(result)) {
@@ -63,12 +68,12 @@ enum pg_failure pg_classify(const PGconn *conn, const PGresult *result)
     case PGRES_COPY_BOTH:
     case PGRES_PIPELINE_SYNC: return PG_OK;
     case PGRES_PIPELINE_ABORTED: /* not run because an earlier statement failed: that one's result tells whose fault */
-        return PQstatus(conn) == CONNECTION_OK ? PG_TRANSIENT : PG_CONNECTION;
+        return is_broken(conn) ? PG_CONNECTION : PG_TRANSIENT;
     default: break;
     }
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-    if (!state || PQstatus(conn) != CONNECTION_OK)
+    if (!state || is_broken(conn))
         return PG_CONNECTION;
     /* After these the server hangs up, whatever the reason; libpq notices only when it reads again. */
     if (severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0))

@@ -14,6 +14,7 @@ enum pg_failure {
     PG_CONNECTION, /* the connection is gone or unusable */
     PG_BUG,        /* our SQL or schema is wrong: 500, never retried blindly */
 };
+/* conn NULL: the result alone is judged. */
 enum pg_failure pg_classify(const PGconn *conn, const PGresult *result);
 
 /* Opens a connection and pins its session (READ COMMITTED, synchronous_commit=on, TimeZone=UTC, search_path=tidings,

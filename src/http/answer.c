@@ -72,10 +72,12 @@ static void write_log(const struct request *r, int status, enum err err, int64_t
     char campaign[UUID_TEXT_SIZE], method[16];
     bool has_campaign = !uuid_equal(r->campaign_id, (struct uuid){{0}});
     uuid_format(r->campaign_id, campaign);
-    snprintf(method, sizeof method, "%.*s", (int)(r->req->method.len < 15 ? r->req->method.len : 15), r->req->method.base);
+    snprintf(method, sizeof method, "%.*s", (int)(r->req->method.len < 15 ? r->req->method.len : 15),
+             r->req->method.base);
     log_write(level, status >= 500 ? "request failed" : "request", "request_id", r->id, "method", method, "route",
-              r->route ? r->route->name : "none", "status", log_int(status), "error", err == ERR_NONE ? NULL : err_name(err),
-              "us", log_int(us), "campaign_id", has_campaign ? campaign : NULL, NULL);
+              r->route ? r->route->name : "none", "status", log_int(status), "error",
+              err == ERR_NONE ? NULL : err_name(err), "us", log_int(us), "campaign_id", has_campaign ? campaign : NULL,
+              NULL);
 }
 
 /* --- sending ---------------------------------------------------------------------------------------------------- */

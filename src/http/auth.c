@@ -24,12 +24,12 @@ struct waiter {
 };
 
 struct entry {
-    struct auth *auth;             /* NULL: the cache was closed while this was being loaded */
-    struct entry *next;            /* in its bucket */
-    struct entry *older, *newer;   /* KNOWN and UNKNOWN: by age, which is also the order in which their life ends */
+    struct auth *auth;           /* NULL: the cache was closed while this was being loaded */
+    struct entry *next;          /* in its bucket */
+    struct entry *older, *newer; /* KNOWN and UNKNOWN: by age, which is also the order in which their life ends */
     enum entry_state state;
     uint8_t hash[HASH_SIZE];
-    int64_t asked_us;              /* life counts from the read's submission: the row was true then at the earliest */
+    int64_t asked_us; /* life counts from the read's submission: the row was true then at the earliest */
     struct api_key key;
     struct waiter *waiters, **last_waiter;
 };
@@ -171,9 +171,9 @@ static bool decode_row(const PGresult *rows, struct api_key *key)
     const char *kind = PQgetvalue(rows, 0, KIND);
     key->account_no = (uint32_t)strtoul(PQgetvalue(rows, 0, ACCOUNT_NO), NULL, 10);
     key->secret = strcmp(kind, "secret") == 0;
-    return key->account_no > 0 && (key->secret || strcmp(kind, "publishable") == 0)
-           && uuid_parse(PQgetvalue(rows, 0, KEY_ID), (size_t)PQgetlength(rows, 0, KEY_ID), &key->key_id)
-           && uuid_parse(PQgetvalue(rows, 0, ACCOUNT_ID), (size_t)PQgetlength(rows, 0, ACCOUNT_ID), &key->account_id);
+    return key->account_no > 0 && (key->secret || strcmp(kind, "publishable") == 0) &&
+           uuid_parse(PQgetvalue(rows, 0, KEY_ID), (size_t)PQgetlength(rows, 0, KEY_ID), &key->key_id) &&
+           uuid_parse(PQgetvalue(rows, 0, ACCOUNT_ID), (size_t)PQgetlength(rows, 0, ACCOUNT_ID), &key->account_id);
 }
 
 static void on_loaded(void *arg, enum err err, const PGresult *rows)
@@ -239,11 +239,12 @@ static void join(struct entry *e, auth_done done, void *arg)
 
 static bool hash_key(struct auth *a, const char *key, size_t len, uint8_t hash[HASH_SIZE])
 {
-    return EVP_DigestInit_ex2(a->context, a->sha256, NULL) == 1 && EVP_DigestUpdate(a->context, key, len) == 1
-           && EVP_DigestFinal_ex(a->context, hash, NULL) == 1;
+    return EVP_DigestInit_ex2(a->context, a->sha256, NULL) == 1 && EVP_DigestUpdate(a->context, key, len) == 1 &&
+           EVP_DigestFinal_ex(a->context, hash, NULL) == 1;
 }
 
-bool auth_check(struct auth *a, const char *header, size_t len, enum err *err, struct api_key *key, auth_done done, void *arg)
+bool auth_check(struct auth *a, const char *header, size_t len, enum err *err, struct api_key *key, auth_done done,
+                void *arg)
 {
     uint8_t hash[HASH_SIZE];
     size_t key_len;

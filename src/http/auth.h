@@ -33,7 +33,8 @@ typedef void (*auth_done)(void *arg, enum err err, const struct api_key *key);
 
 /* Looks at the value of an Authorization header (NULL: there is none). Returns true when the outcome is known now: *err
  * and, with ERR_NONE, *key. Else done is called once, later. Errors: ERR_UNAUTHORIZED, or those of the reader. */
-bool auth_check(struct auth *a, const char *header, size_t len, enum err *err, struct api_key *key, auth_done done, void *arg);
+bool auth_check(struct auth *a, const char *header, size_t len, enum err *err, struct api_key *key, auth_done done,
+                void *arg);
 
 /* The key within a header's value, or NULL when it cannot be one of ours: tk_sec_ or tk_pub_ and 16 to 100 characters of
  * base64url. Such are refused without a read. */

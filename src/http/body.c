@@ -147,7 +147,8 @@ static size_t count_characters(const char *text, size_t len)
     return count;
 }
 
-bool body_text(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars, struct text *out)
+bool body_text(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars,
+               struct text *out)
 {
     *out = (struct text){NULL, 0};
     json_t *value = member(b, name, need);

@@ -15,9 +15,9 @@
 #define BODY_MEMBERS 16 /* members that one body may have at most */
 
 struct body {
-    json_t *root;       /* an object, or NULL */
-    enum err err;       /* ERR_NONE: nothing wrong so far */
-    char field[72];     /* "" : no member in particular */
+    json_t *root;   /* an object, or NULL */
+    enum err err;   /* ERR_NONE: nothing wrong so far */
+    char field[72]; /* "" : no member in particular */
     char detail[256];
     const char *asked[BODY_MEMBERS];
     size_t asked_count;
@@ -29,10 +29,12 @@ bool content_type_is(const char *value, size_t len, const char *type);
 /* Reads the object. content_type NULL: the header is missing. The texts that getters give live until body_clear. */
 void body_open(struct body *b, const char *content_type, size_t content_type_len, const char *data, size_t len);
 
-enum body_need { BODY_OPTIONAL, BODY_REQUIRED }; /* an optional member may also be null, which is as if it were not there */
+/* An optional member may also be null, which is as if it were not there. */
+enum body_need { BODY_OPTIONAL, BODY_REQUIRED };
 
 /* Each returns true when the member is there and good. Absent: *out is left alone (text: {NULL, 0}). */
-bool body_text(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars, struct text *out);
+bool body_text(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars,
+               struct text *out);
 bool body_int(struct body *b, const char *name, enum body_need need, int64_t min, int64_t max, int64_t *out);
 bool body_object(struct body *b, const char *name, enum body_need need, json_t **out); /* borrowed */
 bool body_array(struct body *b, const char *name, enum body_need need, size_t max, json_t **out);

@@ -15,11 +15,11 @@
 #include "http/listen.h"
 
 enum {
-    SWEEP = 1024,               /* connections looked at in one sweep */
-    HEAD_MAX = 65536,           /* of an unfinished request, past the body's bound; libh2o's own bound is 400 KiB */
+    SWEEP = 1024,     /* connections looked at in one sweep */
+    HEAD_MAX = 65536, /* of an unfinished request, past the body's bound; libh2o's own bound is 400 KiB */
     LINGER_US = 1000000,
-    QUIET_US = 200000,          /* a connection that was used so shortly ago may have a request on the wire */
-    COMPLAIN_US = 10000000,     /* at most one log line about failing accepts in this time */
+    QUIET_US = 200000,      /* a connection that was used so shortly ago may have a request on the wire */
+    COMPLAIN_US = 10000000, /* at most one log line about failing accepts in this time */
 };
 
 /* --- life of a connection --------------------------------------------------------------------------------------- */
@@ -173,7 +173,8 @@ static void on_connection(uv_stream_t *listener, int status)
     h2o_accept(c->accept, n->sock);
 }
 
-void conns_open(struct conns *c, uv_loop_t *loop, int fd, struct st_h2o_accept_ctx_t *accept, const struct config *config)
+void conns_open(struct conns *c, uv_loop_t *loop, int fd, struct st_h2o_accept_ctx_t *accept,
+                const struct config *config)
 {
     *c = (struct conns){.loop = loop, .accept = accept};
     c->max = listen_connection_bound((size_t)config->http_max_connections);
@@ -183,8 +184,8 @@ void conns_open(struct conns *c, uv_loop_t *loop, int fd, struct st_h2o_accept_c
     c->listener.data = c;
     c->listening = true;
     /* What can go wrong with a socket did not: it listens already. */
-    if (uv_tcp_init(loop, &c->listener) != 0 || uv_tcp_open(&c->listener, fd) != 0
-        || uv_listen((uv_stream_t *)&c->listener, SOMAXCONN, on_connection) != 0)
+    if (uv_tcp_init(loop, &c->listener) != 0 || uv_tcp_open(&c->listener, fd) != 0 ||
+        uv_listen((uv_stream_t *)&c->listener, SOMAXCONN, on_connection) != 0)
         abort();
 }
 
@@ -238,8 +239,8 @@ void conns_stop_accepting(struct conns *c)
 static bool is_idle(const struct conn *n, int64_t now_us)
 {
     char byte;
-    return n->sock->input->size == 0 && now_us - n->since_us >= QUIET_US
-           && recv(h2o_socket_get_fd(n->sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+    return n->sock->input->size == 0 && now_us - n->since_us >= QUIET_US &&
+           recv(h2o_socket_get_fd(n->sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
 }
 
 void conns_drain(struct conns *c, int64_t now_us, int64_t partial_us, bool all)

@@ -27,14 +27,14 @@ struct conns;
 
 /* Belongs to the room that accepted it; a request may use it as long as libh2o has the request. */
 struct conn {
-    uv_tcp_t tcp;                 /* libh2o's stream; its data field is libh2o's */
-    uv_tcp_t rest;                /* LINGERING: the same connection under a second descriptor */
-    int rest_fd;                  /* -1: no lingering was asked for */
+    uv_tcp_t tcp;  /* libh2o's stream; its data field is libh2o's */
+    uv_tcp_t rest; /* LINGERING: the same connection under a second descriptor */
+    int rest_fd;   /* -1: no lingering was asked for */
     struct conns *conns;
     struct conn *prev, *next;
     struct st_h2o_socket_t *sock; /* NULL once libh2o has closed it */
     enum conn_state state;
-    int64_t since_us;             /* of the state */
+    int64_t since_us; /* of the state */
     bool shut;
 };
 
@@ -42,17 +42,18 @@ struct conns {
     uv_loop_t *loop;
     struct st_h2o_accept_ctx_t *accept;
     size_t count, max;
-    size_t max_input;        /* bytes of one unfinished request */
+    size_t max_input; /* bytes of one unfinished request */
     int64_t write_timeout_us;
     uv_tcp_t listener;
-    bool listening;          /* the listener's handle is not yet closed */
-    int64_t complained_us;   /* last time that failing accepts were logged */
-    struct conn all;         /* anchor of the ring; only prev and next are used */
-    struct conn *cursor;     /* where the next sweep goes on */
+    bool listening;        /* the listener's handle is not yet closed */
+    int64_t complained_us; /* last time that failing accepts were logged */
+    struct conn all;       /* anchor of the ring; only prev and next are used */
+    struct conn *cursor;   /* where the next sweep goes on */
 };
 
 /* fd: a listening socket, which is taken over. */
-void conns_open(struct conns *c, uv_loop_t *loop, int fd, struct st_h2o_accept_ctx_t *accept, const struct config *config);
+void conns_open(struct conns *c, uv_loop_t *loop, int fd, struct st_h2o_accept_ctx_t *accept,
+                const struct config *config);
 
 void conn_set_state(struct conn *c, enum conn_state state);
 

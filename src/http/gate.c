@@ -25,7 +25,8 @@ static bool read_id(const struct route_param *p, struct uuid *id)
 {
     char text[3 * (UUID_TEXT_SIZE - 1)]; /* room for a UUID with every character encoded */
     size_t len;
-    return p->value_len <= sizeof text && url_decode(p->value, p->value_len, false, text, &len) && uuid_parse(text, len, id);
+    return p->value_len <= sizeof text && url_decode(p->value, p->value_len, false, text, &len) &&
+           uuid_parse(text, len, id);
 }
 
 /* Reads the path's parameters; false: answered. Done only after the key was checked, so that strangers learn nothing. */
@@ -68,7 +69,8 @@ static void on_key(struct request *r, const struct route_match *m, enum err err,
     if (err == ERR_UNAUTHORIZED) {
         size_t len;
         bool given = request_header(r, "authorization", &len) != NULL;
-        answer_fault(r, err, NULL, given ? "The API key is not known, or was revoked." : "Send it as Authorization: Bearer KEY.");
+        answer_fault(r, err, NULL,
+                     given ? "The API key is not known, or was revoked." : "Send it as Authorization: Bearer KEY.");
         return;
     }
     if (err != ERR_NONE) {
@@ -77,7 +79,8 @@ static void on_key(struct request *r, const struct route_match *m, enum err err,
     }
     r->key = *key;
     if (r->route->access == ACCESS_SECRET && !key->secret)
-        answer_fault(r, ERR_FORBIDDEN, NULL, "This needs a secret key; a publishable key may sign up, verify and read a user.");
+        answer_fault(r, ERR_FORBIDDEN, NULL,
+                     "This needs a secret key; a publishable key may sign up, verify and read a user.");
     else
         handle(r, m);
 }

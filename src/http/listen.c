@@ -69,7 +69,8 @@ bool listen_address(const char *text, struct sockaddr_storage *address, socklen_
         *len = sizeof *four;
     }
     if (!good)
-        snprintf(why, why_size, "HTTP_LISTEN must be an IP address and a port, like 127.0.0.1:8080 or [::1]:8080; it is %s", text);
+        snprintf(why, why_size,
+                 "HTTP_LISTEN must be an IP address and a port, like 127.0.0.1:8080 or [::1]:8080; it is %s", text);
     return good;
 }
 
@@ -95,9 +96,9 @@ static void format_url(int fd, char url[LISTEN_URL_SIZE])
 static bool set_options(int fd, unsigned user_timeout_ms)
 {
     int on = 1;
-    return setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0
-           && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0
-           && setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof user_timeout_ms) == 0;
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+           setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
+           setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof user_timeout_ms) == 0;
 }
 
 int listen_open(const char *text, unsigned user_timeout_ms, char url[LISTEN_URL_SIZE], char *why, size_t why_size)
@@ -107,8 +108,8 @@ int listen_open(const char *text, unsigned user_timeout_ms, char url[LISTEN_URL_
     if (!listen_address(text, &address, &len, why, why_size))
         return -1;
     int fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0 || !set_options(fd, user_timeout_ms) || bind(fd, (struct sockaddr *)&address, len) != 0
-        || listen(fd, BACKLOG) != 0) {
+    if (fd < 0 || !set_options(fd, user_timeout_ms) || bind(fd, (struct sockaddr *)&address, len) != 0 ||
+        listen(fd, BACKLOG) != 0) {
         snprintf(why, why_size, "cannot listen at %s: %s", text, strerror(errno));
         if (fd >= 0)
             close(fd);

@@ -17,7 +17,7 @@ void member_string(struct buf *b, const char *name, const char *text);          
 void member_int(struct buf *b, const char *name, int64_t value);
 void member_bool(struct buf *b, const char *name, bool value);
 void member_uuid(struct buf *b, const char *name, struct uuid id);
-void member_time(struct buf *b, const char *name, int64_t wall_us); /* RFC 3339, UTC */
+void member_time(struct buf *b, const char *name, int64_t wall_us);  /* RFC 3339, UTC */
 void member_json(struct buf *b, const char *name, const char *json); /* JSON text as it stands; NULL: null */
 
 #endif

@@ -5,12 +5,13 @@
 
 #include "http/answer.h"
 
-static const char style[] = "body{font:18px/1.5 system-ui,sans-serif;color:#222;background:#f6f6f4;margin:0}"
-                            "main{max-width:30em;margin:15vh auto 0;padding:2em;background:#fff;border-radius:8px}"
-                            "h1{font-size:1.4em;margin-top:0}"
-                            "button{font:inherit;padding:.6em 1.4em;border:0;border-radius:6px;background:#1a5fb4;color:#fff;"
-                            "cursor:pointer}"
-                            "small{color:#777}";
+static const char style[] =
+    "body{font:18px/1.5 system-ui,sans-serif;color:#222;background:#f6f6f4;margin:0}"
+    "main{max-width:30em;margin:15vh auto 0;padding:2em;background:#fff;border-radius:8px}"
+    "h1{font-size:1.4em;margin-top:0}"
+    "button{font:inherit;padding:.6em 1.4em;border:0;border-radius:6px;background:#1a5fb4;color:#fff;"
+    "cursor:pointer}"
+    "small{color:#777}";
 
 /* What a page may do: show itself and post its form to where it came from. */
 static const char policy[] = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
@@ -35,8 +36,10 @@ static void begin(struct request *r, struct buf *out, const char *title)
     answer_header(r, "content-security-policy", policy);
     answer_header(r, "referrer-policy", "no-referrer"); /* the token is in the page's address */
     answer_header(r, "x-content-type-options", "nosniff");
-    buf_adds(out, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-                  "<meta name=\"viewport\" content=\"width=device-width\"><meta name=\"robots\" content=\"noindex\"><title>");
+    buf_adds(
+        out,
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+        "<meta name=\"viewport\" content=\"width=device-width\"><meta name=\"robots\" content=\"noindex\"><title>");
     buf_adds(out, title);
     buf_adds(out, "</title><style>");
     buf_adds(out, style);
@@ -82,9 +85,12 @@ static const char *title_of(enum err err)
 static const char *advice_for(enum err err)
 {
     switch (err) {
-    case ERR_BAD_TOKEN: return "Please open the link from your mail again, in full: it may have been cut when it was copied.";
+    case ERR_BAD_TOKEN:
+        return "Please open the link from your mail again, in full: it may have been cut when it was copied.";
     case ERR_TOKEN_EXPIRED: return "Please ask for a new mail.";
-    default: return err_retriable(err) ? "Please open the link from your mail again in a minute." : "Please open the link from your mail again.";
+    default:
+        return err_retriable(err) ? "Please open the link from your mail again in a minute."
+                                  : "Please open the link from your mail again.";
     }
 }
 

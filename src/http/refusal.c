@@ -26,7 +26,8 @@ static h2o_iovec_t render(struct http *h, h2o_req_t *req, enum err err, const ch
 {
     char limit[80];
     snprintf(limit, sizeof limit, "The body may have at most %" PRId64 " bytes.", h->config->http_max_body);
-    struct problem p = {.err = err, .detail = err == ERR_TOO_LARGE ? limit : "The headers or chunks that frame the body are broken."};
+    struct problem p = {
+        .err = err, .detail = err == ERR_TOO_LARGE ? limit : "The headers or chunks that frame the body are broken."};
     buf_clear(&h->scratch);
     problem_render(&h->scratch, &p, request_id);
     return h2o_strdup(&req->pool, h->scratch.data, h->scratch.len);
@@ -49,6 +50,8 @@ static void refuse(struct http *h, h2o_req_t *req, h2o_ostream_t **slot)
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, H2O_STRLIT(PROBLEM_TYPE));
     h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("x-request-id"), 0, NULL, id, strlen(id));
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_ACCESS_CONTROL_ALLOW_ORIGIN, NULL, H2O_STRLIT("*"));
+    h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("access-control-expose-headers"), 0, NULL,
+                          H2O_STRLIT(EXPOSED_HEADERS));
     req->http1_is_persistent = 0;
     answers_count(h, NULL, req->res.status, 0);
     log_debug("request refused", "request_id", id, "status", log_int(req->res.status), "error", err_name(err));

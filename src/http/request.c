@@ -110,7 +110,8 @@ void requests_expire(struct http *h, int64_t now_us, bool all)
     }
 }
 
-void request_submit(struct request *r, struct action *a, void (*on_done)(struct action *a, const struct action_result *result))
+void request_submit(struct request *r, struct action *a,
+                    void (*on_done)(struct action *a, const struct action_result *result))
 {
     a->on_done = on_done;
     a->arg = request_wait(r, ERR_OUTCOME_UNKNOWN);

@@ -26,18 +26,18 @@ struct conn;
 struct st_h2o_req_t;
 
 struct request {
-    struct http *http;          /* only while req is not NULL */
-    struct st_h2o_req_t *req;   /* NULL: answered, or the client is gone */
+    struct http *http;        /* only while req is not NULL */
+    struct st_h2o_req_t *req; /* NULL: answered, or the client is gone */
     struct conn *conn;
-    const struct route *route;  /* NULL: none */
-    bool api;                   /* under /v1: any web page may read the answer, nobody may store it */
-    struct api_key key;         /* when the route asks for one */
+    const struct route *route;        /* NULL: none */
+    bool api;                         /* under /v1: any web page may read the answer, nobody may store it */
+    struct api_key key;               /* when the route asks for one */
     struct uuid campaign_id, user_id; /* of the path; zero: not there */
     int64_t started_us;
 
-    unsigned refs;              /* libh2o's, and one for each outcome that is waited for */
+    unsigned refs; /* libh2o's, and one for each outcome that is waited for */
     bool waiting;
-    enum err late;              /* what to answer when the outcome does not come in time */
+    enum err late; /* what to answer when the outcome does not come in time */
     int64_t deadline_us;
     struct request *older, *newer; /* among those that wait */
     char id[REQUEST_ID_MAX + 1];
@@ -49,7 +49,8 @@ struct request *request_begin(struct http *h, struct st_h2o_req_t *req);
 void request_id_of(const struct st_h2o_req_t *req, char id[REQUEST_ID_MAX + 1]);
 
 /* Hands the action over, or answers why not. on_done gets the request as the action's arg: request_resume it. */
-void request_submit(struct request *r, struct action *a, void (*on_done)(struct action *a, const struct action_result *result));
+void request_submit(struct request *r, struct action *a,
+                    void (*on_done)(struct action *a, const struct action_result *result));
 /* Likewise for a read; on_done gets the request as arg. */
 void request_read(struct request *r, enum read_query query, int count, const char *const params[], read_done on_done);
 

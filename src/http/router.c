@@ -87,7 +87,8 @@ static bool is_method(const struct route *route, const char *method, size_t len)
     return len == 4 && memcmp(method, "HEAD", 4) == 0 && strcmp(route->method, "GET") == 0;
 }
 
-static void take(struct route_match *m, const struct route *route, const struct pattern *p, const struct segment *segments)
+static void take(struct route_match *m, const struct route *route, const struct pattern *p,
+                 const struct segment *segments)
 {
     m->route = route;
     m->param_count = 0;

@@ -22,9 +22,9 @@ enum route_access {
 enum route_answers { ANSWERS_JSON, ANSWERS_PAGE }; /* what errors look like: problem+json, or a page for people */
 
 struct route {
-    const char *method;  /* a GET route also takes HEAD */
+    const char *method; /* a GET route also takes HEAD */
     const char *pattern;
-    const char *name;    /* in metrics and logs */
+    const char *name; /* in metrics and logs */
     enum route_access access;
     enum route_answers answers;
     void (*handle)(struct request *r); /* loop thread; answers now or later */

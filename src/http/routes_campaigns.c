@@ -42,7 +42,8 @@ static void read_milestones(struct body *b, struct buf *out)
     {
         int64_t value = json_is_integer(element) ? json_integer_value(element) : 0;
         char detail[120];
-        snprintf(detail, sizeof detail, "milestones must be integers from 1 to %d, each greater than the one before: see element %zu.",
+        snprintf(detail, sizeof detail,
+                 "milestones must be integers from 1 to %d, each greater than the one before: see element %zu.",
                  MILESTONE_MAX, i);
         if (value <= last || value > MILESTONE_MAX) {
             body_fault(b, ERR_INVALID, "milestones", detail);
@@ -57,7 +58,8 @@ static void read_milestones(struct body *b, struct buf *out)
 }
 
 /* The members that a campaign's settings and both answers have in common. */
-static void add_settings(struct buf *out, struct text name, int64_t points, const char *milestones, struct text landing_url)
+static void add_settings(struct buf *out, struct text name, int64_t points, const char *milestones,
+                         struct text landing_url)
 {
     member_text(out, "name", name.data, name.len);
     member_int(out, "points_per_referral", points);

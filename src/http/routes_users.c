@@ -44,7 +44,7 @@ struct sign_up {
     struct text email, code;
     char key[2 * EMAIL_MAX]; /* folding can make an address longer */
     size_t key_len;
-    struct buf metadata;     /* JSON text; empty: none */
+    struct buf metadata; /* JSON text; empty: none */
 };
 
 static void read_email(struct body *b, struct sign_up *s)
@@ -124,8 +124,8 @@ void route_sign_up(struct request *r)
     bool referred = body_text(&b, "referral_code", BODY_OPTIONAL, 0, CODE_MAX_CHARS, &s.code);
     read_metadata(&b, &s);
     if (route_body_ends(r, &b)) {
-        if (referred && !referral_code_read(r->http->installation->referral_code_key, r->campaign_id, s.code.data, s.code.len,
-                                            &referrer))
+        if (referred && !referral_code_read(r->http->installation->referral_code_key, r->campaign_id, s.code.data,
+                                            s.code.len, &referrer))
             answer_fault(r, ERR_NO_REFERRER, "referral_code", NULL);
         else
             request_submit(r, sign_up_action(r, &s, referrer), on_signed_up);
@@ -137,7 +137,18 @@ void route_sign_up(struct request *r)
 /* --- get -------------------------------------------------------------------------------------------------------- */
 
 /* Columns of read_user. */
-enum { USER_ID, PLACE, EMAIL, METADATA, CREATED_AT_US, VERIFIED_AT_US, VERIFIED_REFERRALS, POINTS, LANDING_URL, REFERRER_ID };
+enum {
+    USER_ID,
+    PLACE,
+    EMAIL,
+    METADATA,
+    CREATED_AT_US,
+    VERIFIED_AT_US,
+    VERIFIED_REFERRALS,
+    POINTS,
+    LANDING_URL,
+    REFERRER_ID
+};
 
 static int64_t position(int64_t place, int64_t verified_referrals, int64_t points)
 {
@@ -233,7 +244,8 @@ void route_verify_user(struct request *r)
     body_text(&b, "token", BODY_REQUIRED, 1, TOKEN_MAX_CHARS, &token);
     if (!route_body_ends(r, &b))
         return;
-    enum err err = token_read(r->http->config->token_secret, token.data, token.len, clock_wall_us() / 1000000, &campaign, &user);
+    enum err err =
+        token_read(r->http->config->token_secret, token.data, token.len, clock_wall_us() / 1000000, &campaign, &user);
     bool ours = err == ERR_NONE && uuid_equal(campaign, r->campaign_id) && uuid_equal(user, r->user_id);
     body_clear(&b);
     if (!ours) {

@@ -10,8 +10,8 @@
 
 static enum err read_token(const struct request *r, const struct buf *token, struct uuid *campaign, struct uuid *user)
 {
-    return token_read(r->http->config->token_secret, token->data ? token->data : "", token->len, clock_wall_us() / 1000000,
-                      campaign, user);
+    return token_read(r->http->config->token_secret, token->data ? token->data : "", token->len,
+                      clock_wall_us() / 1000000, campaign, user);
 }
 
 void route_verify_page(struct request *r)

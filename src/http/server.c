@@ -77,9 +77,14 @@ struct http *http_start(uv_loop_t *loop, const struct http_options *options, cha
  * handles are closed by the loop instead, and `last` after them. */
 static void dispose_context(h2o_context_t *c)
 {
-    h2o_timeout_t *timeouts[] = {&c->zero_timeout,       &c->one_sec_timeout,     &c->hundred_ms_timeout,
-                                 &c->handshake_timeout,  &c->http1.req_timeout,   &c->http2.idle_timeout,
-                                 &c->http2.graceful_shutdown_timeout, &c->proxy.io_timeout};
+    h2o_timeout_t *timeouts[] = {&c->zero_timeout,
+                                 &c->one_sec_timeout,
+                                 &c->hundred_ms_timeout,
+                                 &c->handshake_timeout,
+                                 &c->http1.req_timeout,
+                                 &c->http2.idle_timeout,
+                                 &c->http2.graceful_shutdown_timeout,
+                                 &c->proxy.io_timeout};
     h2o_context_dispose_pathconf_context(c, &c->globalconf->hosts[0]->fallback_path);
     free(c->_pathconfs_inited.entries);
     free(c->_module_configs);

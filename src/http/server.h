@@ -29,19 +29,19 @@ struct http {
 
     struct router *router;
     struct auth *auth;
-    struct answer_series *series;        /* metrics, see answer.c */
-    struct request *oldest, *newest;     /* requests that wait for an outcome, by deadline */
-    struct buf scratch;                  /* the body that is being made */
-    bool answering;                      /* our own answer is on its way through libh2o's filters */
+    struct answer_series *series;    /* metrics, see answer.c */
+    struct request *oldest, *newest; /* requests that wait for an outcome, by deadline */
+    struct buf scratch;              /* the body that is being made */
+    bool answering;                  /* our own answer is on its way through libh2o's filters */
 
     h2o_globalconf_t globalconf;
     h2o_context_t context;
     h2o_accept_ctx_t accept;
     struct conns conns;
-    uv_timer_t tick, last;               /* `last` has no other use than to be closed last */
+    uv_timer_t tick, last; /* `last` has no other use than to be closed last */
 
     bool stopping;
-    int64_t partial_us, deadline_us;     /* while stopping: half-sent requests and everything are given up */
+    int64_t partial_us, deadline_us; /* while stopping: half-sent requests and everything are given up */
     void (*on_stopped)(void *arg);
     void *stopped_arg;
 };

@@ -60,7 +60,8 @@ static size_t scheme_length(const char *text, size_t len)
     return len >= 8 && strncasecmp(text, "https://", 8) == 0 ? 8 : 0;
 }
 
-void url_split(const char *target, size_t len, const char **path, size_t *path_len, const char **query, size_t *query_len)
+void url_split(const char *target, size_t len, const char **path, size_t *path_len, const char **query,
+               size_t *query_len)
 {
     size_t skip = scheme_length(target, len);
     if (skip > 0) {
@@ -78,7 +79,8 @@ void url_split(const char *target, size_t len, const char **path, size_t *path_l
 
 static bool host_character(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c != '\0' && strchr("-._~[]:", c));
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("-._~[]:", c));
 }
 
 bool url_is_web(const char *text, size_t len)

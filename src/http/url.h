@@ -18,7 +18,8 @@ bool url_field(const char *fields, size_t len, const char *name, struct buf *out
 
 /* The path of a request target, without its query; *query is what follows '?' ("" when there is none). Also takes the
  * absolute form (http://host/path), which every server must accept. */
-void url_split(const char *target, size_t len, const char **path, size_t *path_len, const char **query, size_t *query_len);
+void url_split(const char *target, size_t len, const char **path, size_t *path_len, const char **query,
+               size_t *query_len);
 
 /* Whether text is an absolute http or https URL of printable ASCII with a host and without user information. */
 bool url_is_web(const char *text, size_t len);

@@ -10,7 +10,7 @@
 
 enum {
     TICK_MS = 50,
-    PROBE_TIMEOUT_MS = 5000,
+    PROBE_TIMEOUT_MS = 2000,
     BACKOFF_BASE_MS = 100,
     BACKOFF_MAX_MS = 5000,
     STUCK_ATTEMPTS = 5, /* failed deliveries of one event in a row: it can never be delivered */
@@ -175,7 +175,7 @@ static void on_brokers_down(void *arg, const char *why)
 static void on_retry(uv_timer_t *timer)
 {
     struct relay *r = timer->data;
-    if (r->closing)
+    if (r->closing || r->stopping)
         return;
     if (!r->window)
         start_probe(r);
@@ -324,7 +324,7 @@ static void on_tick(uv_timer_t *timer)
             r->polled_us = now_us;
             outbox_begin(r);
         }
-        if (r->brokers_down && !r->probing && now_us - r->probed_us >= 1000000)
+        if (r->brokers_down && !r->probing && !r->stopping && now_us - r->probed_us >= 1000000)
             start_probe(r);
         if (r->stopping || now_us - r->saved_us >= r->config->relay_save_ms * 1000) {
             r->saved_us = now_us;

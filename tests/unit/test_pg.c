@@ -277,7 +277,7 @@ static void test_classes(void **state)
     PGresult *rows = PQmakeEmptyPGresult(conn, PGRES_TUPLES_OK), *sync = PQmakeEmptyPGresult(conn, PGRES_PIPELINE_SYNC);
     assert_int_equal(pg_classify(conn, bare), PG_CONNECTION);
     assert_int_equal(pg_classify(conn, aborted), PG_TRANSIENT);
-    assert_int_equal(pg_classify(NULL, aborted), PG_CONNECTION);
+    assert_int_equal(pg_classify(NULL, aborted), PG_TRANSIENT); /* the result alone */
     assert_int_equal(pg_classify(conn, rows), PG_OK);
     assert_int_equal(pg_classify(conn, sync), PG_OK);
     PQclear(bare);
