@@ -50,7 +50,7 @@ struct app {
     struct metric_series *events[EVENT_TYPE_MAX];
     bool stopping;
     int stop_parts;
-    int64_t deadline_us, exit_us; /* for the rooms; for the process */
+    int64_t stop_us, exit_us; /* when the stop was asked for; when the process ends whatever happens */
     int exit_code;
 };
 
@@ -205,6 +205,12 @@ static void print_listing(const struct app *a)
 
 /* --- stop ------------------------------------------------------------------------------------------------------- */
 
+/* Each step may use the time up to a share of SHUTDOWN_TIMEOUT_MS, so that none takes it all. */
+static int64_t stop_deadline(const struct app *a, int64_t percent)
+{
+    return a->stop_us + a->config->shutdown_timeout_ms * 10 * percent;
+}
+
 static void on_inbox_closed(uv_handle_t *handle)
 {
     (void)handle;
@@ -233,9 +239,9 @@ static void on_writers_stopped(void *arg)
         return;
     a->stop_parts = 1 + (a->relay != NULL) + (a->consumers != NULL);
     if (a->relay)
-        relay_stop(a->relay, a->deadline_us, on_part_stopped, a);
+        relay_stop(a->relay, stop_deadline(a, 80), on_part_stopped, a);
     if (a->consumers)
-        consumers_stop(a->consumers, a->deadline_us, on_part_stopped, a);
+        consumers_stop(a->consumers, stop_deadline(a, 80), on_part_stopped, a);
     on_part_stopped(a);
 }
 
@@ -244,8 +250,8 @@ static void on_http_stopped(void *arg)
     struct app *a = arg;
     a->http = NULL;
     a->stop_parts = 2;
-    lanes_stop(a->lanes, a->deadline_us, on_writers_stopped, a);
-    reader_stop(a->reader, a->deadline_us, on_writers_stopped, a);
+    lanes_stop(a->lanes, stop_deadline(a, 60), on_writers_stopped, a);
+    reader_stop(a->reader, stop_deadline(a, 60), on_writers_stopped, a);
 }
 
 /* The last resort: something did not keep the deadline. Nothing acknowledged is lost by it. */
@@ -267,16 +273,14 @@ static void request_stop(struct app *a, int exit_code)
         return;
     a->stopping = true;
     a->exit_code = exit_code;
-    /* A little is kept back for closing itself. */
-    int64_t now_us = clock_mono_us();
-    a->deadline_us = now_us + a->config->shutdown_timeout_ms * 800;
-    a->exit_us = now_us + a->config->shutdown_timeout_ms * 1000;
+    a->stop_us = clock_mono_us();
+    a->exit_us = stop_deadline(a, 100);
     log_info("stopping");
     pthread_t thread;
     if (pthread_create(&thread, NULL, watchdog, a) == 0)
         pthread_detach(thread);
     uv_timer_stop(&a->boot_retry);
-    http_stop(a->http, a->deadline_us, on_http_stopped, a);
+    http_stop(a->http, stop_deadline(a, 50), on_http_stopped, a);
 }
 
 static void on_signal(uv_signal_t *handle, int signum)

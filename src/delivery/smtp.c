@@ -6,14 +6,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "core/buf.h"
 #include "core/clock.h"
+
+#define SOCKETS_MAX 8
 
 struct smtp {
     const struct config *config;
     CURL *curl;
     char error[CURL_ERROR_SIZE];
+    curl_socket_t sockets[SOCKETS_MAX]; /* open ones: one, or some while connecting */
+    int socket_count;
     /* The message under way. */
     const char *data;
     size_t left;
@@ -30,6 +36,35 @@ static void start(void)
 void smtp_global_start(void)
 {
     pthread_once(&started, start);
+}
+
+/* libcurl says QUIT to a connection before it closes it, and waits two minutes for the answer, whatever its time-outs: a
+ * server that hangs must not hold us so long. So its sockets are known here, and are shut down before that. */
+static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct smtp *s = arg;
+    (void)purpose;
+    if (s->socket_count == SOCKETS_MAX)
+        return CURL_SOCKET_BAD;
+    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    if (fd >= 0)
+        s->sockets[s->socket_count++] = fd;
+    return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
+static int on_close(void *arg, curl_socket_t fd)
+{
+    struct smtp *s = arg;
+    for (int i = 0; i < s->socket_count; i++)
+        if (s->sockets[i] == fd)
+            s->sockets[i--] = s->sockets[--s->socket_count];
+    return close(fd);
+}
+
+static void shut_down(const struct smtp *s)
+{
+    for (int i = 0; i < s->socket_count; i++)
+        shutdown(s->sockets[i], SHUT_RDWR);
 }
 
 static size_t on_read(char *to, size_t size, size_t count, void *arg)
@@ -83,6 +118,11 @@ struct smtp *smtp_open(const struct config *config)
     curl_easy_setopt(s->curl, CURLOPT_XFERINFODATA, s);
     curl_easy_setopt(s->curl, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(s->curl, CURLOPT_ERRORBUFFER, s->error);
+    curl_easy_setopt(s->curl, CURLOPT_OPENSOCKETFUNCTION, on_open);
+    curl_easy_setopt(s->curl, CURLOPT_OPENSOCKETDATA, s);
+    curl_easy_setopt(s->curl, CURLOPT_CLOSESOCKETFUNCTION, on_close);
+    curl_easy_setopt(s->curl, CURLOPT_CLOSESOCKETDATA, s);
+    curl_easy_setopt(s->curl, CURLOPT_MAXCONNECTS, 1L);
     return s;
 }
 
@@ -90,6 +130,7 @@ void smtp_close(struct smtp *s)
 {
     if (!s)
         return;
+    shut_down(s);
     curl_easy_cleanup(s->curl);
     free(s);
 }
@@ -131,31 +172,42 @@ static bool was_stale(const struct smtp *s, CURLcode code)
                              code == CURLE_WEIRD_SERVER_REPLY);
 }
 
+static enum smtp_end perform(struct smtp *s, const void *data, size_t len, CURLcode *code, char *why, size_t why_size)
+{
+    long answer = 0;
+    s->data = data;
+    s->left = len;
+    s->error[0] = '\0';
+    *code = curl_easy_perform(s->curl);
+    enum smtp_end end = judge(s, *code);
+    curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, &answer);
+    if (end == SMTP_SENT)
+        return end;
+    snprintf(why, why_size, "SMTP: %s", s->error[0] ? s->error : curl_easy_strerror(*code));
+    if (*code == CURLE_WEIRD_SERVER_REPLY && answer >= 400)
+        snprintf(why, why_size, "SMTP: the message was refused: %ld", answer);
+    if (end == SMTP_UNAVAILABLE)
+        shut_down(s);
+    return end;
+}
+
 enum smtp_end smtp_send(struct smtp *s, const char *sender, const char *recipient, const void *data, size_t len,
                         const _Atomic int64_t *stop_at, char *why, size_t why_size)
 {
+    CURLcode code;
     struct curl_slist *to = curl_slist_append(NULL, recipient);
     if (!to)
         abort(); /* out of memory */
-    s->data = data;
-    s->left = len;
     s->stop_at = stop_at;
-    s->error[0] = '\0';
     curl_easy_setopt(s->curl, CURLOPT_MAIL_FROM, sender);
     curl_easy_setopt(s->curl, CURLOPT_MAIL_RCPT, to);
     curl_easy_setopt(s->curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)len);
-    CURLcode code = curl_easy_perform(s->curl);
-    enum smtp_end end = judge(s, code);
+    enum smtp_end end = perform(s, data, len, &code, why, why_size);
     if (end == SMTP_UNAVAILABLE && was_stale(s, code)) {
-        s->data = data;
-        s->left = len;
         curl_easy_setopt(s->curl, CURLOPT_FRESH_CONNECT, 1L);
-        code = curl_easy_perform(s->curl);
-        end = judge(s, code);
+        end = perform(s, data, len, &code, why, why_size);
         curl_easy_setopt(s->curl, CURLOPT_FRESH_CONNECT, 0L);
     }
-    if (end != SMTP_SENT)
-        snprintf(why, why_size, "SMTP: %s", s->error[0] ? s->error : curl_easy_strerror(code));
     curl_slist_free_all(to);
     return end;
 }

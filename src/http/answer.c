@@ -64,9 +64,16 @@ void answers_count(struct http *h, const struct request *r, int status, int64_t 
     metric_observe(s->seconds, us);
 }
 
+/* What needs a person's eye. A part that is away answers thousands of 503 a second: it is logged once, where it is seen;
+ * /readyz says no for good reason. */
+static bool deserves_warning(int status, enum err err)
+{
+    return status >= 500 && err != ERR_NONE && (!err_retriable(err) || err == ERR_OUTCOME_UNKNOWN || err == ERR_TIMEOUT);
+}
+
 static void write_log(const struct request *r, int status, enum err err, int64_t us)
 {
-    enum log_level level = status >= 500 ? LOG_WARN : LOG_DEBUG;
+    enum log_level level = deserves_warning(status, err) ? LOG_WARN : LOG_DEBUG;
     if (!log_enabled(level))
         return;
     char campaign[UUID_TEXT_SIZE], method[16];

@@ -103,7 +103,8 @@ class Env:
 
     def tidings(self, *args, timeout=30, **settings):
         """Runs another subcommand to its end; subprocess.CompletedProcess with text output, whatever the status."""
-        env = {**base_env(self.directory), **self.settings, **{k: str(v) for k, v in settings.items() if v is not None}}
+        env = {**base_env(self.directory), "HTTP_LISTEN": f"127.0.0.1:{free_port()}", **self.settings,
+               **{k: str(v) for k, v in settings.items() if v is not None}}
         for name in (k for k, v in settings.items() if v is None):
             env.pop(name, None)
         return subprocess.run([BINARY, *args], env=env, cwd=self.directory, stdin=subprocess.DEVNULL, capture_output=True,
@@ -222,16 +223,14 @@ class Env:
         reports = sanitizer_reports(self.directory)
         assert not reports, f"a sanitizer has found something\n{reports}"
 
-    def close(self):
-        """Whatever the state: nothing is left."""
+    def close(self, drop=True):
+        """Whatever the state: no process is left; nor, with drop, anything on the servers."""
         for api in self._apis:
             api.close()
         for service in self.services:
             service.close()
-        # A server of the test's own goes away as a whole, and may not even run.
-        if self.postgres.shared:
+        if drop:
             self.postgres.execute(f"drop database if exists {self.database} with (force)")
-        if self.kafka.shared:
             self.kafka.delete_topic(self.topic)
         shutil.rmtree(self.directory / "mail", ignore_errors=True)
 

@@ -9,7 +9,7 @@ env           a database, a topic, a Maildir, an account with keys (lib/env.py);
 service       env's first service, running and ready
 api           a client of it
 make_env      makes more Envs, e.g. on servers of one's own: make_env(kafka=own_kafka, settings={…})
-own_kafka     a broker of the test's own, to be stopped, killed, paused
+own_kafka     a broker of the test's own, to be stopped, killed, paused (kept for the next such test, if this one passes)
 own_postgres  a Postgres cluster likewise
 make_proxy    make_proxy(port): a TCP proxy that can be cut and held (lib/proxy.py)
 smtp          an SMTP server that keeps mails and can fail (lib/smtp.py); set MAIL_TRANSPORT=smtp, SMTP_URL=smtp.url
@@ -41,8 +41,14 @@ _numbers = itertools.count(1)
 class Stack:
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
-        self.postgres = Postgres(self.directory / "postgres", shared=True)
-        self.kafka = Kafka(self.directory / "kafka", shared=True)
+        self.postgres = Postgres(self.directory / "postgres")
+        self.kafka = Kafka(self.directory / "kafka")
+        self.spare = {}  # by class: a server that no test has at the moment
+
+    def lend(self, kind):
+        """A running server that one test has for itself. Starting one takes seconds, so they are used again."""
+        server = self.spare.pop(kind, None) or kind(self.directory / f"own-{kind.kind}-{next(_numbers)}")
+        return server.start()
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +59,8 @@ def stack():
     stack.postgres.start()
     stack.kafka.start()
     yield stack
+    for server in stack.spare.values():
+        server.destroy()
     for template in stack.postgres.templates.values():
         stack.postgres.execute(f"drop database if exists {template['database']} with (force)")
 
@@ -60,8 +68,8 @@ def stack():
 class Extras:
     """What a test has of its own beside its Envs; it outlives them, so that they can come to a clean end."""
 
-    def __init__(self, directory):
-        self.directory = directory
+    def __init__(self, stack):
+        self.stack = stack
         self.things = []
 
     def add(self, thing):
@@ -72,12 +80,13 @@ class Extras:
         for thing in self.things:
             thing.heal()
 
-    def close(self):
+    def close(self, good):
+        """good: the test has passed and all is healed; else a server may be in any state and is of no more use."""
         for thing in reversed(self.things):
-            if isinstance(thing, SmtpSink):
-                thing.down()
-            elif isinstance(thing, Proxy):
+            if isinstance(thing, (SmtpSink, Proxy)):
                 thing.close()
+            elif good:
+                self.stack.spare[type(thing)] = thing
             else:
                 thing.destroy()
 
@@ -92,10 +101,13 @@ def directory(stack, request):
 
 
 @pytest.fixture
-def extras(directory):
-    extras = Extras(directory)
+def extras(stack, request):
+    extras = Extras(stack)
     yield extras
-    extras.close()
+    good = _passed(request.node)
+    if good:
+        extras.heal()
+    extras.close(good)
 
 
 @pytest.fixture
@@ -111,6 +123,7 @@ def make_env(stack, extras, directory, request):
         return env
 
     yield make
+    good = False
     try:
         if _passed(request.node):
             extras.heal()
@@ -120,9 +133,11 @@ def make_env(stack, extras, directory, request):
                         env.check()
             for env in made:
                 env.stop()
+            good = True
     finally:
         for env in made:
-            env.close()
+            # In a failed test, a server of its own may not even run, and goes away as a whole.
+            env.close(drop=good or env.postgres is stack.postgres and env.kafka is stack.kafka)
 
 
 @pytest.fixture
@@ -147,12 +162,12 @@ def api(env, service):
 
 @pytest.fixture
 def own_kafka(extras):
-    return extras.add(Kafka(extras.directory / "own-kafka")).start()
+    return extras.add(extras.stack.lend(Kafka))
 
 
 @pytest.fixture
 def own_postgres(extras):
-    return extras.add(Postgres(extras.directory / "own-postgres")).start()
+    return extras.add(extras.stack.lend(Postgres))
 
 
 @pytest.fixture

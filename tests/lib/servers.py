@@ -25,9 +25,8 @@ class Server:
 
     kind = None
 
-    def __init__(self, directory, shared=False):
+    def __init__(self, directory):
         self.directory = directory
-        self.shared = shared  # by all tests of the session
         self.paused = False
 
     def start(self):
@@ -87,8 +86,8 @@ class Server:
 class Postgres(Server):
     kind = "postgres"
 
-    def __init__(self, directory, shared=False):
-        super().__init__(directory, shared)
+    def __init__(self, directory):
+        super().__init__(directory)
         self.templates = {}  # see Env: by settings of the migration, a migrated database to copy
         self.url = self.admin_url = self.port = None
 
@@ -114,8 +113,8 @@ class Postgres(Server):
 class Kafka(Server):
     kind = "kafka"
 
-    def __init__(self, directory, shared=False):
-        super().__init__(directory, shared)
+    def __init__(self, directory):
+        super().__init__(directory)
         self.brokers = None
         self._admin = None
 

@@ -81,7 +81,8 @@ class Service:
             self._must_run()
             return self.ready()[0] == 200
 
-        wait_until(is_ready, seconds, lambda: f"{self.name} is ready; /readyz says {self.ready()}\n{tail(self.log)}")
+        # Not more often: each question that is answered with no is a line in the log.
+        wait_until(is_ready, seconds, lambda: f"{self.name} is ready; /readyz says {self.ready()}\n{tail(self.log)}", 0.1)
         return self
 
     def wait_not_ready(self, seconds=20):

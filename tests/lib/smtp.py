@@ -77,6 +77,8 @@ class SmtpSink:
             self._controller.stop()
             self._controller = None
 
+    close = down
+
     def up(self):
         if not self._controller:
             self._released = None

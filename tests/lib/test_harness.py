@@ -263,7 +263,7 @@ def ask(connection, data=b"hello", seconds=2):
 
 def test_the_proxy_forwards_and_ends_streams(make_proxy, echo):
     proxy = make_proxy(echo)
-    payload = bytes(range(256)) * 40000
+    payload = bytes(range(256)) * 8000
     with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
         threading.Thread(target=lambda: (connection.sendall(payload), connection.shutdown(socket.SHUT_WR)), daemon=True).start()
         got = b""
