@@ -70,21 +70,17 @@ static void work(struct job *job, void *state)
     run_items(&run->group->env, state, run->items, run->count);
 }
 
-/* A record that could not be tried. If others went through since it failed last, it may be the record itself that makes
- * its runs fail (a mail at which the server stalls): it is tried alone, and counted. */
-static void note_blocked(struct group *g, struct item *it, size_t run_count)
+/* A record that could not be tried. Should that happen again it is tried alone; and if others go through meanwhile, it may be
+ * the record itself that makes its runs fail (a mail at which the server stalls): its attempts count then. */
+static void note_blocked(const struct group *g, struct item *it)
 {
-    struct record *r = &it->record;
-    if (run_count == 1 && it->blocked > 0 && g->finished > it->finished_before)
-        r->attempt++;
     it->finished_before = g->finished;
     it->alone = ++it->blocked >= 2;
-    if (it->bury || r->attempt < g->config->retry_max_attempts)
-        return;
-    char last[sizeof r->reason];
-    memcpy(last, r->reason, sizeof last);
-    record_reason(r, "gave up after %d attempts: %s", r->attempt, last);
-    it->bury = true;
+}
+
+static void note_suspect(const struct group *g, struct item *it, size_t run_count)
+{
+    it->suspect = run_count == 1 && it->blocked > 0 && g->finished > it->finished_before;
 }
 
 static void note_outage(struct group *g, const char *reason)
@@ -107,7 +103,7 @@ static void note_results(struct group *g, struct run_job *run)
     g->finished += finished;
     for (size_t i = 0; i < run->count; i++)
         if (run->items[i]->result == ITEM_BLOCKED) {
-            note_blocked(g, run->items[i], run->count);
+            note_blocked(g, run->items[i]);
             blocked = run->items[i]->record.reason;
         }
     if (blocked && finished == 0) {
@@ -142,6 +138,7 @@ void group_start_runs(struct group *g, int64_t now_us)
         size_t count = dispatch_take(g->dispatch, workers_free(g->workers), g->picked);
         if (count == 0)
             return;
+        note_suspect(g, g->picked[0], count);
         struct run_job *run = xcalloc(1, sizeof *run + count * sizeof run->items[0]);
         run->job.work = work;
         run->job.on_done = on_run_done;

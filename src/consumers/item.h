@@ -39,6 +39,7 @@ struct item {
     bool alone;                /* only in a run of its own: it may be what makes runs fail */
     int blocked;               /* times it came back ITEM_BLOCKED */
     uint64_t finished_before;  /* the group's count of finished records at that time */
+    bool suspect;              /* for the worker: others went through since it was blocked, and its run is its own now */
     size_t bytes;              /* memory it stands for, an estimate */
 
     size_t raw_key_len, raw_value_len;

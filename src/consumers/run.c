@@ -55,13 +55,38 @@ static void release(const struct run_env *env, struct item *const *items, size_t
     }
 }
 
-/* A record alone whose data the handler's SQL cannot take. */
+/* A record alone that is given up. reason: NULL leaves it as it is. */
 static void bury_one(const struct run_env *env, struct item *it, const char *reason)
 {
     char why[200];
-    set_all(&it, 1, OUTCOME_REJECT, reason);
+    if (reason)
+        set_all(&it, 1, OUTCOME_REJECT, reason);
     if (run_tx_bury(env, &it, 1, why, sizeof why) != TX_COMMITTED)
         set_all(&it, 1, OUTCOME_UNAVAILABLE, why);
+}
+
+static bool stopping(const struct run_env *env)
+{
+    return atomic_load_explicit(env->stop_at, memory_order_relaxed) != 0;
+}
+
+/* A suspect cannot blame the circumstances: the attempt counts. */
+static void blame_suspect(const struct run_env *env, struct item *it)
+{
+    if (it->suspect && it->record.outcome == OUTCOME_UNAVAILABLE && !stopping(env))
+        it->record.outcome = OUTCOME_RETRY;
+}
+
+/* apply found Postgres away for these. */
+static void give_up_apply(const struct run_env *env, struct item *const *items, size_t count, const char *why)
+{
+    set_all(items, count, OUTCOME_UNAVAILABLE, why);
+    if (count > 1)
+        return;
+    blame_suspect(env, items[0]);
+    run_tx_give_up_spent(env, &items[0]->record);
+    if (items[0]->record.outcome == OUTCOME_REJECT)
+        bury_one(env, items[0], NULL);
 }
 
 /* Runs apply until it is committed or known to fail. Returns how many of the items took part (those that fell behind are
@@ -77,7 +102,7 @@ static size_t apply(const struct run_env *env, void *worker, struct item **items
             return count;
         release(env, items, count);
         if (end == TX_AWAY) {
-            set_all(items, count, OUTCOME_UNAVAILABLE, why);
+            give_up_apply(env, items, count, why);
             return 0;
         }
         if (end == TX_DATA && count == 1) {
@@ -99,7 +124,7 @@ static size_t apply(const struct run_env *env, void *worker, struct item **items
 
 static bool pause_ms(const struct run_env *env, int64_t ms)
 {
-    if (atomic_load_explicit(env->stop_at, memory_order_relaxed) != 0)
+    if (stopping(env))
         return false;
     const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
     nanosleep(&t, NULL);
@@ -152,6 +177,8 @@ static void call_and_settle(const struct run_env *env, void *worker, struct item
     struct run run = {.config = env->config, .records = records, .count = n, .worker = worker, .stop_at = env->stop_at};
     if (n > 0) {
         env->handler->call(&run);
+        if (n == 1)
+            blame_suspect(env, called[0]);
         n = keep_called(called, n);
     }
     if (n > 0)

@@ -108,7 +108,7 @@ static bool bury_rejected(struct tx *t)
     return true;
 }
 
-static void give_up_spent(const struct run_env *env, struct record *r)
+void run_tx_give_up_spent(const struct run_env *env, struct record *r)
 {
     if (r->outcome != OUTCOME_RETRY || r->attempt + 1 < env->config->retry_max_attempts)
         return;
@@ -126,7 +126,7 @@ static bool apply_body(struct tx *t)
     if (t->run.count > 0 && !h->apply(&t->run, &t->failed))
         return false;
     for (size_t i = 0; i < t->run.count; i++)
-        give_up_spent(t->env, t->run.records[i]);
+        run_tx_give_up_spent(t->env, t->run.records[i]);
     t->behind = find_behind(t->items, t->count);
     return !t->behind && (!h->dedupe || unclaim(t)) && bury_rejected(t);
 }
@@ -134,7 +134,7 @@ static bool apply_body(struct tx *t)
 static bool settle_body(struct tx *t)
 {
     for (size_t i = 0; i < t->run.count; i++)
-        give_up_spent(t->env, t->run.records[i]);
+        run_tx_give_up_spent(t->env, t->run.records[i]);
     return t->env->handler->settle(&t->run, &t->failed) && bury_rejected(t);
 }
 

@@ -43,7 +43,7 @@ class Env:
         self.postgres = postgres
         self.kafka = kafka
         self.topic = f"{name}-events"
-        self.database = name.replace("-", "_")
+        self.database = name.replace("-", "_")  # needs no quotes in SQL
         self.maildir = self.directory / "mail"
         self.ledger = Ledger()
         self.services = []
@@ -213,13 +213,10 @@ class Env:
 
     def stop(self):
         """Stops all services cleanly; AssertionError if one does not."""
-        running = [s for s in self.services if s.running()]
-        ended = [s for s in self.services if s.process and not s.running() and s.process.returncode not in (0, -9)]
-        for service in running:
-            service.stop()
-        for service in ended:
-            raise AssertionError(f"{service.name} ended with status {service.process.returncode} during the test\n"
-                                 f"{tail(service.log)}\n{sanitizer_reports(self.directory)}")
+        for service in self.services:
+            if service.running():
+                service.stop()
+            service.check_end()
         reports = sanitizer_reports(self.directory)
         assert not reports, f"a sanitizer has found something\n{reports}"
 

@@ -22,9 +22,9 @@ After every test that passed and started a service, the checker runs (lib/invari
 cleanly with status 0 and no sanitizer report. What own_kafka, own_postgres, make_proxy and smtp gave is healed before
 that: when a part comes back, work goes on by itself."""
 
-import itertools
 import os
 import pathlib
+import uuid
 
 import pytest
 
@@ -33,9 +33,11 @@ from .proxy import Proxy
 from .servers import Kafka, Postgres
 from .service import BINARY
 from .smtp import SmtpSink
-from .util import SLOWNESS
+from .util import SLOWNESS, WORKER, unique
 
-_numbers = itertools.count(1)
+
+# In names on the servers: these may have been used by a run before (tests/run --stack).
+_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)[:6]
 
 
 class Stack:
@@ -47,7 +49,7 @@ class Stack:
 
     def lend(self, kind):
         """A running server that one test has for itself. Starting one takes seconds, so they are used again."""
-        server = self.spare.pop(kind, None) or kind(self.directory / f"own-{kind.kind}-{next(_numbers)}")
+        server = self.spare.pop(kind, None) or kind(self.directory / f"own-{kind.kind}-{unique()}")
         return server.start()
 
 
@@ -95,7 +97,7 @@ class Extras:
 def directory(stack, request):
     """A directory for the test; its Envs' logs stay there until the stack goes."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60].strip("-")
-    path = stack.directory / "tests" / f"{next(_numbers):03d}-{name}"
+    path = stack.directory / "tests" / f"{unique()}-{name}"
     path.mkdir(parents=True)
     return path
 
@@ -115,8 +117,8 @@ def make_env(stack, extras, directory, request):
     made = []
 
     def make(settings=None, postgres=None, kafka=None, partitions=10, postgres_port=None):
-        number = next(_numbers)
-        env = Env(directory / f"env-{number}", f"t{os.getpid()}-{number}", postgres or stack.postgres, kafka or stack.kafka,
+        name = f"t{_run}-{unique()}"
+        env = Env(directory / name, name, postgres or stack.postgres, kafka or stack.kafka,
                   settings or {}, partitions, postgres_port)
         made.append(env)
         request.node.stash.setdefault(_envs, []).append(env)
@@ -184,7 +186,6 @@ def smtp(extras):
 
 _envs = pytest.StashKey[list]()
 _call_failed = pytest.StashKey[bool]()
-_outcomes = pytest.StashKey[dict]()
 
 
 def _passed(node):
@@ -192,7 +193,8 @@ def _passed(node):
 
 
 def pytest_configure(config):
-    config.stash[_outcomes] = {}
+    if "TIDINGS_TEST_COUNTS" in os.environ and not WORKER:
+        config.pluginmanager.register(Counter(os.environ["TIDINGS_TEST_COUNTS"]))
     config.addinivalue_line("markers", "settings(**settings): settings of the test's env")
     config.addinivalue_line("markers", "partitions(n): partitions of the test's topic")
     config.addinivalue_line("markers", "no_invariants(reason): the checker does not run after this test")
@@ -216,23 +218,23 @@ def pytest_runtest_makereport(item, call):
     if report.failed:
         for env in item.stash.get(_envs, []):
             report.sections.append((f"{env.name} ({report.when})", env.describe()))
-    # A test counts once: as passed only if nothing of it went wrong and it was not skipped.
-    outcomes = item.config.stash[_outcomes]
-    good = report.passed and not hasattr(report, "wasxfail")
-    outcomes[item.nodeid] = outcomes.get(item.nodeid, True) and good
 
 
-def pytest_collectreport(report):
-    if report.failed:
-        _broken_files.add(report.nodeid)
+class Counter:
+    """Leaves the counts for tests/run. Lives in the process that collects the others' reports."""
 
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.good = {}  # by test: whether nothing of it went wrong, and it was not skipped
 
-_broken_files = set()
+    def pytest_runtest_logreport(self, report):
+        good = report.passed and not hasattr(report, "wasxfail")
+        self.good[report.nodeid] = self.good.get(report.nodeid, True) and good
 
+    def pytest_collectreport(self, report):
+        if report.failed:  # a file that cannot be read
+            self.good[report.nodeid] = False
 
-def pytest_sessionfinish(session):
-    """Leaves the counts for tests/run."""
-    path = os.environ.get("TIDINGS_TEST_COUNTS")
-    if path:
-        outcomes = session.config.stash[_outcomes].values()
-        pathlib.Path(path).write_text(f"{sum(outcomes)} {len(outcomes) - sum(outcomes) + len(_broken_files)}\n")
+    def pytest_sessionfinish(self):
+        passed = sum(self.good.values())
+        self.path.write_text(f"{passed} {len(self.good) - passed}\n")

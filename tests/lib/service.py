@@ -46,6 +46,7 @@ class Service:
     def start(self, ready=True, **changes):
         """Starts it (again), settings changed as given (None: unset). ready=False: does not wait for /readyz."""
         assert not self.running(), f"{self.name} runs already"
+        self.check_end()
         for setting, value in changes.items():
             if value is None:
                 self.settings.pop(setting, None)
@@ -103,9 +104,8 @@ class Service:
         return self
 
     def _must_run(self):
-        if not self.running():
-            raise AssertionError(f"{self.name} has ended with status {self.process.returncode}\n{tail(self.log)}\n"
-                                 f"{sanitizer_reports(self.directory)}")
+        self.check_end()
+        assert self.running(), f"{self.name} does not run"
 
     # --- stop ---
 
@@ -129,6 +129,18 @@ class Service:
         assert not reports, f"{self.name}: a sanitizer has found something\n{reports}"
         assert status == 0, f"{self.name} ended with status {status}, not 0\n{tail(self.log)}"
         return took
+
+    def check_end(self):
+        """AssertionError if it has come to an end that the test did not bring about: a crash, above all."""
+        if self.process and not self.running() and self.process.returncode not in (0, -signal.SIGKILL):
+            raise AssertionError(f"{self.name} has ended with status {self.process.returncode}\n{tail(self.log)}\n"
+                                 f"{sanitizer_reports(self.directory)}")
+
+    def wait_end(self, seconds=20):
+        """Waits until it ends by itself, as the test expects, and returns its status."""
+        status = self.process.wait(seconds * SLOWNESS)
+        self.process = None
+        return status
 
     def kill9(self):
         if self.running():

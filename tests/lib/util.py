@@ -1,5 +1,6 @@
 """Small things: time, ports, processes."""
 
+import itertools
 import os
 import pathlib
 import random
@@ -8,8 +9,19 @@ import time
 PROJECT = pathlib.Path(__file__).resolve().parents[2]
 SANITIZER = os.environ.get("TIDINGS_TEST_SANITIZER", "")
 
+# Tests may run in several processes at once (pytest-xdist): "gw0", "gw1", …; "" when there is only one.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
 # How much longer things may take in this build. Waiting longer costs a passing test nothing.
 SLOWNESS = {"": 1, "address": 2, "thread": 4}[SANITIZER]
+
+
+_numbers = itertools.count(1)
+
+
+def unique():
+    """A short name that no other caller in this run gets; good in file, topic, group and database names."""
+    return f"{WORKER}n{next(_numbers)}"
 
 
 def wait_until(condition, seconds, what, every=0.02):
@@ -44,10 +56,11 @@ _given = set()
 
 
 def free_port():
-    """A TCP port that nobody listens on and that was not given before. Below the range of outgoing connections, so that
-    none of those takes it while what listens there is down."""
+    """A TCP port that nobody listens on and that was not given before. Below the range of outgoing connections, and each
+    test process has a part of it, so that nobody else takes it while what listens there is down."""
+    first = 20000 + 2000 * (int(WORKER[2:] or 0) % 6)
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.randrange(first, first + 2000)
         if port not in _given and not port_is_taken(port):
             _given.add(port)
             return port

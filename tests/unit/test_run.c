@@ -126,6 +126,12 @@ static void release(struct record *r)
     free(r->state);
 }
 
+void run_tx_give_up_spent(const struct run_env *env, struct record *r)
+{
+    if (r->outcome == OUTCOME_RETRY && r->attempt + 1 >= env->config->retry_max_attempts)
+        r->outcome = OUTCOME_REJECT;
+}
+
 static const struct handler calling = {.group = "test", .call = call, .settle = settle, .release = release};
 static const struct handler plain = {.group = "test", .release = release};
 
@@ -294,6 +300,36 @@ static void test_malformed_is_buried(void **state)
     item_free(it);
 }
 
+/* A record that makes its own runs fail looks like an outage: once others got through, its attempts count. */
+static void test_suspect_counts(void **state)
+{
+    (void)state;
+    const struct source_record r = {.offset = 0};
+    struct item *it = item_new(&r);
+    struct item *const items[] = {it};
+    struct group_metrics metrics;
+    const struct config config = {.retry_base_ms = 1, .retry_max_ms = 10, .retry_max_attempts = 2};
+    const struct run_env env = {.config = &config, .handler = &calling, .metrics = &metrics, .stop_at = &stop_at};
+    group_metrics_init(&metrics, "test");
+    it->record.event.type = EVENT_USER_SIGNED_UP;
+    script.in_call[0] = OUTCOME_UNAVAILABLE;
+    run_items(&env, NULL, items, 1);
+    assert_int_equal(it->result, ITEM_BLOCKED);
+    it->suspect = true;
+    run_items(&env, NULL, items, 1);
+    assert_int_equal(it->result, ITEM_AGAIN);
+    assert_int_equal(it->record.attempt, 1);
+    stop_at = 1;
+    run_items(&env, NULL, items, 1); /* while the process stops nobody is to blame */
+    assert_int_equal(it->result, ITEM_BLOCKED);
+    stop_at = 0;
+    script.away = 1;
+    run_items(&env, NULL, items, 1);
+    assert_int_equal(it->result, ITEM_FINISHED);
+    assert_int_equal(script.buried[0], 1);
+    item_free(it);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +341,7 @@ int main(void)
         cmocka_unit_test_setup(test_call_outcomes, setup),
         cmocka_unit_test_setup(test_settle_tries_again, setup),
         cmocka_unit_test_setup(test_malformed_is_buried, setup),
+        cmocka_unit_test_setup(test_suspect_counts, setup),
     };
     log_start("error", "logfmt");
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,263 @@
+"""The consumer groups on real Kafka, Postgres and SMTP: what they do, once; what they do with what cannot be done."""
+
+import json
+import time
+import uuid
+
+import pytest
+
+from lib.smtp import PERMANENT, TRANSIENT
+from lib.util import SLOWNESS, wait_until
+
+smtp_settings = {"MAIL_TRANSPORT": "smtp", "RETRY_BASE_MS": 20, "RETRY_MAX_MS": 200, "SMTP_TIMEOUT_MS": 2000 * SLOWNESS}
+
+
+@pytest.fixture
+def by_smtp(make_env, smtp):
+    """An env whose service sends to the sink."""
+    env = make_env(settings={**smtp_settings, "SMTP_URL": smtp.url})
+    env.start()
+    return env
+
+
+def statuses(env):
+    return dict(env.query("select status, count(*)::int from mails group by 1"))
+
+
+def wait_statuses(env, wanted, seconds=20):
+    wait_until(lambda: statuses(env) == wanted, seconds, lambda: f"mails are {wanted}; they are {statuses(env)}")
+
+
+def dead_letters(env):
+    return env.query("select grp, partition, \"offset\", event_id::text, type, reason, attempts from dead_letters order by id")
+
+
+# --- email ---
+
+
+def test_mails_by_smtp(by_smtp, smtp):
+    api = by_smtp.api()
+    campaign = api.create_campaign("Laun\u00e7h \u2713", milestones=[2], landing_url="https://shop.example/w?x=1")["campaign_id"]
+    ada = api.signup(campaign, "ada@example.com")
+    bob = api.signup(campaign, "bob@example.com", referral_code=ada["referral_code"])
+    welcome = smtp.wait("bob@example.com")[0]
+    assert "Laun\u00e7h \u2713" in welcome.subject
+    assert bob["referral_link"] == f"https://shop.example/w?x=1&ref={bob['referral_code']}"
+    assert bob["referral_link"] in welcome.text
+    assert welcome.message["From"] and welcome.message["Date"] and welcome.message["Auto-Submitted"] == "auto-generated"
+    api.verify(campaign, bob["user_id"], welcome.token)
+    assert len(smtp.wait("bob@example.com", 2)) == 2
+    moved = smtp.wait("ada@example.com", 2)[-1]
+    assert "1" in moved.text
+    milestone = smtp.wait("owner@example.com")[0]
+    assert "2" in milestone.text
+    wait_statuses(by_smtp, {"sent": 5})
+    events = {row[0]: row[1] for row in by_smtp.query("select event_id::text, message_id from mails")}
+    assert sorted(events.values()) == sorted(m.message_id.strip("<>") if not next(iter(events.values())).startswith("<")
+                                             else m.message_id for m in smtp.mails), "one row, one mail, one Message-ID"
+
+
+def test_transient_failure_is_retried(by_smtp, smtp):
+    api = by_smtp.api()
+    campaign = api.create_campaign()["campaign_id"]
+    smtp.fail("ada@example.com", TRANSIENT, times=3)
+    api.signup(campaign, "ada@example.com")
+    api.signup(campaign, "bob@example.com")  # another key does not wait
+    smtp.wait("bob@example.com")
+    smtp.wait("ada@example.com")
+    wait_statuses(by_smtp, {"sent": 2})
+    assert dead_letters(by_smtp) == []
+    assert by_smtp.services[0].metric("tidings_handler_errors_total", group="email-workers") >= 3
+
+
+def test_permanent_failure_is_a_dead_letter(by_smtp, smtp):
+    api = by_smtp.api()
+    campaign = api.create_campaign()["campaign_id"]
+    smtp.fail("ada@example.com", PERMANENT)
+    api.signup(campaign, "ada@example.com")
+    api.signup(campaign, "bob@example.com")
+    smtp.wait("bob@example.com")
+    wait_statuses(by_smtp, {"sent": 1, "failed": 1})
+    [(group, _, _, event_id, kind, reason, _)] = dead_letters(by_smtp)
+    assert (group, kind) == ("email-workers", "user.signed_up")
+    assert "550" in reason or "no such mailbox" in reason
+    assert by_smtp.value("select event_id::text from mails where status = 'failed'") == event_id
+    assert smtp.to("ada@example.com") == []
+
+
+def test_attempts_are_spent(make_env, smtp):
+    env = make_env(settings={**smtp_settings, "SMTP_URL": smtp.url, "RETRY_MAX_ATTEMPTS": 3})
+    env.start()
+    api = env.api()
+    smtp.fail("ada@example.com", TRANSIENT)
+    api.signup(api.create_campaign()["campaign_id"], "ada@example.com")
+    wait_until(lambda: len(dead_letters(env)) == 1, 20, "a dead letter")
+    assert dead_letters(env)[0][6] == 3
+    wait_statuses(env, {"failed": 1})
+
+
+def test_server_away_is_waited_for(make_env, smtp):
+    """A mail server that is down costs no attempts: everything goes out when it is back."""
+    env = make_env(settings={**smtp_settings, "SMTP_URL": smtp.url, "RETRY_MAX_ATTEMPTS": 2})
+    smtp.down()
+    env.start()
+    api = env.api()
+    campaign = api.create_campaign()["campaign_id"]
+    for i in range(5):
+        api.signup(campaign, f"u{i}@example.com")
+    time.sleep(1)
+    assert dead_letters(env) == []
+    smtp.up()
+    for i in range(5):
+        smtp.wait(f"u{i}@example.com", seconds=30)
+    wait_statuses(env, {"sent": 5})
+
+
+def test_server_hangs(by_smtp, smtp):
+    """A server that stalls in the middle of a dialogue holds up neither the other mails nor the service."""
+    api = by_smtp.api()
+    campaign = api.create_campaign()["campaign_id"]
+    smtp.hang("ada@example.com", times=1)
+    api.signup(campaign, "ada@example.com")
+    for i in range(20):
+        api.signup(campaign, f"u{i}@example.com")
+    for i in range(20):
+        smtp.wait(f"u{i}@example.com", seconds=20)
+    smtp.wait("ada@example.com", seconds=30)
+    wait_statuses(by_smtp, {"sent": 21})
+
+
+def test_unknown_delivery_keeps_its_message_id(by_smtp, smtp):
+    """The server takes the mail and the connection breaks before it says so: the mail goes out again, under the same id."""
+    api = by_smtp.api()
+    smtp.drop("ada@example.com", times=1)
+    api.signup(api.create_campaign()["campaign_id"], "ada@example.com")
+    first, second = smtp.wait("ada@example.com", 2, 30)[:2]
+    assert first.message_id == second.message_id
+    wait_statuses(by_smtp, {"sent": 1})
+
+
+def test_kill_9_between_mail_and_record(by_smtp, smtp):
+    """Killed while mails are under way: each is sent, its row knows it, a repeat has the same Message-ID."""
+    api = by_smtp.api()
+    campaign = api.create_campaign()["campaign_id"]
+    smtp.hang("u3@example.com")
+    for i in range(10):
+        api.signup(campaign, f"u{i}@example.com")
+    wait_until(lambda: statuses(by_smtp).get("sending", 0) >= 1, 10, "a mail is under way")
+    by_smtp.services[0].kill9()
+    smtp.heal()
+    by_smtp.services[0].start()
+    wait_statuses(by_smtp, {"sent": 10}, 60)  # the group waits for the dead member's session
+    for i in range(10):
+        assert len({m.message_id for m in smtp.wait(f"u{i}@example.com")}) == 1
+
+
+def test_old_events_are_not_mailed(env):
+    env.start()
+    campaign = env.api().create_campaign()["campaign_id"]
+    value = {
+        "id": str(uuid.uuid4()), "type": "user.signed_up", "account_id": env.account_id, "campaign_id": campaign,
+        "data": {"user_id": str(uuid.uuid4()), "campaign_id": campaign, "email": "old@example.com"},
+        "timestamp": "2020-01-01T12:00:00Z", "version": 1,
+    }
+    env.produce(json.dumps(value).encode(), campaign.encode())
+    wait_until(lambda: statuses(env).get("expired") == 1 or dead_letters(env), 15, lambda: f"expired: {statuses(env)}")
+    assert env.mails("old@example.com") == []
+
+
+def test_templates_of_ones_own(make_env, directory):
+    templates = directory / "templates"
+    templates.mkdir()
+    (templates / "user.signed_up.txt").write_text("Subject: Hi {{email}}\n\nOwn text {{verify_link}}\n")
+    env = make_env(settings={"TEMPLATES_DIR": templates})
+    env.start()
+    api = env.api()
+    api.signup(api.create_campaign()["campaign_id"], "ada@example.com")
+    mail = env.wait_mail("ada@example.com")[0]
+    assert mail.subject == "Hi ada@example.com" and "Own text http" in mail.text
+
+
+# --- position ---
+
+
+def test_burst_of_one_campaign_is_few_updates(env):
+    service = env.start(GROUPS_ENABLED="email-workers", MAIL_TRANSPORT="discard")
+    api = env.api()
+    campaign = api.create_campaign(points_per_referral=3)["campaign_id"]
+    users = [api.signup(campaign, f"r{i}@example.com") for i in range(10)]
+    for i in range(60):
+        friend = api.signup(campaign, f"f{i}@example.com", referral_code=users[i % 10]["referral_code"])
+        api.verify(campaign, friend["user_id"], env.make_token(campaign, friend["user_id"]))
+    service.restart(GROUPS_ENABLED="all")
+    wait_until(lambda: env.query("select sum(verified)::int from leaderboard") == [(60,)], 20, "the leaderboard is complete")
+    rows = env.query("select place, verified, position from leaderboard order by position, place")
+    assert rows == [(p, 6, 1) for p in range(1, 11)]
+    assert env.value("select count(*) from handled where grp = 'position-workers'") == 60
+    runs = service.metric("tidings_handler_run_records_count", group="position-workers")
+    assert runs <= 30, f"60 records of one campaign took {runs} runs"
+    for user in users:
+        assert api.get_user(campaign, user["user_id"])["position"] == 1
+
+
+# --- records that are none ---
+
+
+@pytest.mark.settings(MAIL_TRANSPORT="discard")
+def test_malformed_records_become_dead_letters(env, service, api):
+    campaign = api.create_campaign()["campaign_id"]
+    good = {"id": str(uuid.uuid4()), "type": "user.signed_up", "account_id": env.account_id, "campaign_id": campaign,
+            "data": {"user_id": str(uuid.uuid4()), "campaign_id": campaign, "email": "x@example.com"},
+            "timestamp": "2025-01-01T12:00:00Z", "version": 1}
+    bad = [
+        b"", b"nonsense", b"\xff\xfe", b"[1,2]", b"{}", b"null", b'{"id":1}', b"[" * 10000, b"x" * 200000,
+        json.dumps({**good, "id": "x"}).encode(),
+        json.dumps({**good, "version": 0}).encode(),
+        json.dumps({**good, "timestamp": "yesterday"}).encode(),
+        json.dumps({**good, "data": {**good["data"], "user_id": 7}}).encode(),
+        json.dumps({k: v for k, v in good.items() if k != "campaign_id"}).encode(),
+    ]
+    offsets = {env.produce(value, b"k", partition=3) for value in bad} | {env.produce(None, b"k", partition=3)}
+    unknown = env.produce(json.dumps({**good, "type": "user.renamed"}).encode(), b"k", partition=3)
+    user = api.signup(campaign, "after@example.com")  # and on it goes
+    wait_until(lambda: env.value("select count(*) from mails where recipient = 'after@example.com'") == 1, 15, "a mail")
+    assert user["events"] == 1
+    for group in ("email-workers", "position-workers"):
+        wait_until(lambda: {d[2] for d in dead_letters(env) if d[0] == group} == offsets, 15,
+                   lambda: f"{group}: {dead_letters(env)}")
+    assert all(d[5] for d in dead_letters(env)), "each says why"
+    assert unknown not in {d[2] for d in dead_letters(env)}, "an unknown type is a newer host's, not a dead letter"
+    service.restart()
+    api.signup(campaign, "later@example.com")
+    wait_until(lambda: env.value("select count(*) from mails where recipient = 'later@example.com'") == 1, 15, "a mail")
+    assert len(dead_letters(env)) == 2 * len(offsets), "a restart adds nothing"
+
+
+@pytest.mark.settings(MAIL_TRANSPORT="discard")
+def test_repeats_have_one_effect(env, service, api):
+    """The same events again (as after a relay's crash): no second mail, no second count."""
+    campaign = api.create_campaign()["campaign_id"]
+    ada = api.signup(campaign, "ada@example.com")
+    bob = api.signup(campaign, "bob@example.com", referral_code=ada["referral_code"])
+    api.verify(campaign, bob["user_id"], env.make_token(campaign, bob["user_id"]))
+    wait_until(lambda: env.query("select verified from leaderboard") == [(1,)], 15, "the leaderboard")
+    wait_until(lambda: statuses(env) == {"discarded": 4}, 15, lambda: f"4 mails: {statuses(env)}")
+    for record in env.records():
+        env.produce(record.value, record.key, partition=record.partition)
+    before = service.metric("tidings_messages_total")
+    wait_until(lambda: service.metric("tidings_group_lag_records") == 0 and service.metric("tidings_messages_total") >= before,
+               15, "the repeats are taken")
+    time.sleep(0.5)
+    assert statuses(env) == {"discarded": 4}
+    assert env.query("select verified from leaderboard") == [(1,)]
+    assert env.value("select count(*) from handled") == 1
+    assert dead_letters(env) == []
+
+
+@pytest.mark.settings(MAIL_TRANSPORT="discard", KAFKA_WORKER_POOL_SIZE=3, GROUP_WINDOW=16)
+def test_small_window_and_pool(env, service, api):
+    """Back-pressure loses nothing: more records than the window holds."""
+    campaign = api.create_campaign()["campaign_id"]
+    for i in range(150):
+        api.signup(campaign, f"u{i}@example.com")
+    wait_until(lambda: statuses(env) == {"discarded": 151}, 30, lambda: f"{statuses(env)}")  # and a milestone
