@@ -106,6 +106,8 @@ static void on_rebalance(struct source *s, rd_kafka_event_t *event)
 static void on_error(struct source *s, rd_kafka_resp_err_t err, const char *text)
 {
     int64_t now = clock_mono_us();
+    bool away = err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || err == RD_KAFKA_RESP_ERR__TRANSPORT ||
+                err == RD_KAFKA_RESP_ERR__RESOLVE;
     if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         s->up = false;
     if (s->logged_us != 0 && now - s->logged_us < LOG_EVERY_US) {
@@ -113,7 +115,7 @@ static void on_error(struct source *s, rd_kafka_resp_err_t err, const char *text
         return;
     }
     s->logged_us = now;
-    log_warn(s->up ? "Kafka error" : "Kafka cannot be reached, trying on", "group", s->group, "brokers",
+    log_warn(away ? "Kafka cannot be reached, trying on" : "Kafka reports an error", "group", s->group, "brokers",
              s->config->kafka_brokers, "error", text);
 }
 

@@ -6,7 +6,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 
-#define WINDOW_BYTES ((size_t)32 << 20)
+#define WINDOW_BYTES ((size_t)16 << 20)
 #define SECOND_US 1000000
 #define REVOKE_DRAIN_US 10000000 /* the group's other hosts wait meanwhile */
 #define COMMIT_WAIT_US 3000000
@@ -175,7 +175,6 @@ void group_tick(struct group *g)
     if (g->state != GROUP_RUNNING)
         return;
     dispatch_due(g->dispatch, now);
-    group_take_records(g);
     group_start_runs(g, now);
     sweep(g, now);
     set_timer(g, now);
@@ -224,9 +223,13 @@ static void on_committed(void *arg, bool ok)
         group_tick(g);
 }
 
+/* Records are taken here only, once per turn of the loop, so that the loop is never busy with them for long. */
 static void on_wake(void *arg)
 {
-    group_tick(arg);
+    struct group *g = arg;
+    if (g->state == GROUP_RUNNING)
+        group_take_records(g);
+    group_tick(g);
 }
 
 static const struct source_events source_events = {

@@ -123,6 +123,8 @@ static void on_run_done(struct job *job)
     dispatch_return(g->dispatch, run->items, run->count);
     free(run);
     group_tick(g);
+    if (g->state == GROUP_RUNNING)
+        source_wake_again(g->source); /* there is room for more now */
 }
 
 static bool may_run(const struct group *g, int64_t now_us)

@@ -78,8 +78,8 @@ struct handler {
     void (*release)(struct record *r); /* frees r->state; r->outcome is final for this run; may be NULL */
 };
 
-/* Sets an outcome once: a record that already failed keeps its first reason. printf-like reason; what is not printable
- * UTF-8 in it becomes '?'. */
+/* Sets an outcome once: a record that already failed keeps its first reason. printf-like reason; what is not UTF-8 in
+ * it becomes '?', control characters become blanks. */
 void record_fail(struct record *r, enum outcome outcome, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Sets the reason alone, in the same way. */
 void record_reason(struct record *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

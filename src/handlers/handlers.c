@@ -31,8 +31,10 @@ static void clean(char *text)
     unsigned char *s = (unsigned char *)text;
     while (*s) {
         size_t len = sequence_length(s);
-        if (len == 0 || *s < 0x20 || *s == 0x7f)
+        if (len == 0)
             *s = '?';
+        else if (*s < 0x20 || *s == 0x7f)
+            *s = ' ';
         s += len ? len : 1;
     }
 }

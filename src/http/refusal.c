@@ -26,8 +26,11 @@ static h2o_iovec_t render(struct http *h, h2o_req_t *req, enum err err, const ch
 {
     char limit[80];
     snprintf(limit, sizeof limit, "The body may have at most %" PRId64 " bytes.", h->config->http_max_body);
-    struct problem p = {
-        .err = err, .detail = err == ERR_TOO_LARGE ? limit : "The headers or chunks that frame the body are broken."};
+    struct problem p = {.err = err, .detail = "The headers or chunks that frame the body are broken."};
+    if (err == ERR_TOO_LARGE)
+        p.detail = limit;
+    else if (req->res.status == 417)
+        p.detail = "The Expect header asks for something else than 100-continue.";
     buf_clear(&h->scratch);
     problem_render(&h->scratch, &p, request_id);
     return h2o_strdup(&req->pool, h->scratch.data, h->scratch.len);

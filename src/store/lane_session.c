@@ -154,7 +154,8 @@ static PGresult *resolve_once(struct lost_batch *lost, const struct config *conf
 
 void lost_batch_resolve(struct lost_batch *lost, const struct config *config)
 {
-    for (int attempt = 0; !lost->found && clock_mono_us() < lost->deadline_us; attempt++) {
+    /* At least once, however late it is. */
+    for (int attempt = 0; !lost->found && (attempt == 0 || clock_mono_us() < lost->deadline_us); attempt++) {
         if (attempt > 0) {
             int64_t wait = backoff_ms(attempt - 1, 50, 1000);
             nanosleep(&(struct timespec){wait / 1000, wait % 1000 * 1000000}, NULL);

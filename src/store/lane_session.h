@@ -24,7 +24,7 @@ struct lost_batch {
     uint32_t *shards;        /* per action */
     int64_t *after;          /* per action: its shard's last seq known before the batch */
     struct uuid *event_ids;  /* per action: base id */
-    int64_t deadline_us;     /* clock_mono_us */
+    _Atomic int64_t deadline_us; /* clock_mono_us; the loop may bring it forward */
     PGresult *found;         /* out: rows as of lane_apply (binary); NULL: not found out by the deadline */
     char why[256];           /* out: why not */
 };

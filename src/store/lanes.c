@@ -119,7 +119,7 @@ static void on_handle_closed(uv_handle_t *handle)
     on_part_closed(handle->data);
 }
 
-/* A batch being resolved is waited for even past the deadline: its thread uses the lane. It is bounded by its own. */
+/* A batch being resolved is waited for: its thread uses the lane. Past the deadline it makes no further attempt. */
 static void on_stop_timer(uv_timer_t *timer)
 {
     struct lanes *l = timer->data;
@@ -129,7 +129,9 @@ static void on_stop_timer(uv_timer_t *timer)
         if (late)
             lane_fail_queue(lane, ERR_SHUTTING_DOWN);
         if (late && lane->state == LANE_BUSY)
-            pglink_drop(lane->link, "stopping"); /* its outcome is looked up */
+            pglink_drop(lane->link, "stopping"); /* its outcome is looked up once */
+        if (late && lane->state == LANE_RESOLVING)
+            lane->lost.deadline_us = 0;
         done = done && lane_empty(lane);
     }
     if (!done)

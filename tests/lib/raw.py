@@ -1,6 +1,7 @@
 """HTTP by hand: what no well-behaved client sends."""
 
 import json
+import select
 import socket
 import struct
 
@@ -37,16 +38,24 @@ class Raw:
         self.sock.close()
 
     def send(self, data, last=False):
-        """last: the sending side is closed after it. False: the connection has ended."""
+        """last: the sending side is closed after it. False: not all could be sent."""
         try:
             self.sock.sendall(data)
             if last:
                 self.sock.shutdown(socket.SHUT_WR)
             return True
-        except (ConnectionError, OSError) as error:
-            if isinstance(error, TimeoutError):
-                raise
+        except OSError:
             return False
+
+    def ended(self):
+        """Whether the other side has ended it; what came from it meanwhile is dropped. Does not wait."""
+        while select.select([self.sock], [], [], 0)[0]:
+            try:
+                if not self.sock.recv(65536):
+                    return True
+            except ConnectionError:
+                return True
+        return False
 
     def answer(self, method="?", path="?"):
         """The next answer, or None when the connection ends without one. TimeoutError when neither comes."""
