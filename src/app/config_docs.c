@@ -32,11 +32,13 @@ static void print_range(const struct row *r, FILE *out)
 void config_docs_env(FILE *out)
 {
     fputs("# Settings of Tidings, with their defaults. Made by `tidings config --env`.\n"
-          "# A line that starts with # leaves the default as it is.\n", out);
+          "# A line that starts with # leaves the default as it is.\n",
+          out);
     for (int i = 0; i < ROWS; i++) {
         fprintf(out, "\n# %s\n# ", rows[i].help);
         print_range(&rows[i], out);
-        fprintf(out, "%s\n#%s=%s\n", rows[i].def ? "" : "; unset by default", rows[i].env, rows[i].def ? rows[i].def : "");
+        fprintf(out, "%s\n#%s=%s\n", rows[i].def ? "" : "; unset by default", rows[i].env,
+                rows[i].def ? rows[i].def : "");
     }
 }
 
@@ -54,7 +56,8 @@ void config_docs_markdown(FILE *out)
     fputs("# Settings\n\n"
           "Environment variables, read once at start; a wrong one stops the start with a sentence that names it.\n"
           "`tidings config` prints them with their current values. Made by `tidings config --markdown`.\n\n"
-          "| variable | default | meaning |\n|---|---|---|\n", out);
+          "| variable | default | meaning |\n|---|---|---|\n",
+          out);
     for (int i = 0; i < ROWS; i++) {
         fprintf(out, "| `%s` | %s%s%s | ", rows[i].env, rows[i].def && *rows[i].def ? "`" : "",
                 rows[i].def ? rows[i].def : "(unset)", rows[i].def && *rows[i].def ? "`" : "");

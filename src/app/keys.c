@@ -93,8 +93,8 @@ static int make_account(PGconn *conn, const struct options *o, char id[UUID_TEXT
 {
     uuid_format(uuid_v7(), id);
     const char *values[3] = {id, o->new_account, o->email};
-    PGresult *r = PQexecParams(conn, "insert into accounts (id, name, email) values ($1::uuid, $2, $3)", 3, NULL, values, NULL,
-                               NULL, 0);
+    PGresult *r = PQexecParams(conn, "insert into accounts (id, name, email) values ($1::uuid, $2, $3)", 3, NULL,
+                               values, NULL, NULL, 0);
     if (PQresultStatus(r) != PGRES_COMMAND_OK)
         return sql_failed(r);
     PQclear(r);
@@ -113,9 +113,11 @@ static int create(PGconn *conn, const struct options *o)
     make_key(kind, key, hash);
     snprintf(prefix, sizeof prefix, "%.*s", PREFIX, key);
     const char *values[6] = {key_id, account, kind, o->name ? o->name : "", hash, prefix};
-    PGresult *r = PQexecParams(conn, "insert into api_keys (id, account, kind, name, hash, prefix)"
-                                     " select $1::uuid, a.no, $3, $4, decode($5, 'hex'), $6 from accounts a where a.id = $2::uuid",
-                               6, NULL, values, NULL, NULL, 0);
+    PGresult *r =
+        PQexecParams(conn,
+                     "insert into api_keys (id, account, kind, name, hash, prefix)"
+                     " select $1::uuid, a.no, $3, $4, decode($5, 'hex'), $6 from accounts a where a.id = $2::uuid",
+                     6, NULL, values, NULL, NULL, 0);
     if (PQresultStatus(r) != PGRES_COMMAND_OK)
         return sql_failed(r);
     bool made = strcmp(PQcmdTuples(r), "1") == 0;
@@ -144,8 +146,8 @@ static int list(PGconn *conn, const struct options *o)
                                1, NULL, values, NULL, NULL, 0);
     if (PQresultStatus(r) != PGRES_TUPLES_OK)
         return sql_failed(r);
-    printf("%-36s  %-36s  %-16s  %-11s  %-14s  %-20s  %-20s  %s\n", "key_id", "account_id", "account", "kind", "key", "created",
-           "revoked", "name");
+    printf("%-36s  %-36s  %-16s  %-11s  %-14s  %-20s  %-20s  %s\n", "key_id", "account_id", "account", "kind", "key",
+           "created", "revoked", "name");
     for (int i = 0; i < PQntuples(r); i++)
         printf("%-36s  %-36s  %-16s  %-11s  %-14s    %-20s  %-20s  %s\n", PQgetvalue(r, i, 0), PQgetvalue(r, i, 1),
                PQgetvalue(r, i, 2), PQgetvalue(r, i, 3), PQgetvalue(r, i, 4), PQgetvalue(r, i, 6), PQgetvalue(r, i, 7),
@@ -157,8 +159,8 @@ static int list(PGconn *conn, const struct options *o)
 static int revoke(PGconn *conn, const struct options *o)
 {
     const char *values[1] = {o->key_id};
-    PGresult *r = PQexecParams(conn, "update api_keys set revoked_at = coalesce(revoked_at, now()) where id = $1::uuid", 1, NULL,
-                               values, NULL, NULL, 0);
+    PGresult *r = PQexecParams(conn, "update api_keys set revoked_at = coalesce(revoked_at, now()) where id = $1::uuid",
+                               1, NULL, values, NULL, NULL, 0);
     if (PQresultStatus(r) != PGRES_COMMAND_OK)
         return sql_failed(r);
     bool found = strcmp(PQcmdTuples(r), "1") == 0;

@@ -38,7 +38,8 @@ static int command_config(const struct config *config, int argc, char **argv)
         bool help = strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0;
         fputs("Usage: tidings config [--env | --markdown]\n"
               "Prints every setting with its type, range, default, help and current value; --env: as a sample\n"
-              "environment file; --markdown: as a table.\n", help ? stdout : stderr);
+              "environment file; --markdown: as a table.\n",
+              help ? stdout : stderr);
         return help ? EXIT_OK : EXIT_USAGE;
     }
     return EXIT_OK;

@@ -40,8 +40,8 @@ struct app {
     struct relay *relay;         /* NULL until the installation is known */
     struct consumers *consumers; /* likewise */
 
-    struct installation installation;        /* zero until known, then constant */
-    struct installation booting;             /* the pool thread's */
+    struct installation installation; /* zero until known, then constant */
+    struct installation booting;      /* the pool thread's */
     uv_work_t boot;
     bool boot_running, booted;
     int boot_attempt;
@@ -71,13 +71,15 @@ static uint32_t fix_partitions(void *arg, uint32_t topic_partitions, char *why, 
 {
     struct app *a = arg;
     struct installation now;
-    PGconn *conn = pg_open(a->config->database_url, "tidings-partitions", (int)a->config->db_connect_timeout_s, why, why_size);
+    PGconn *conn =
+        pg_open(a->config->database_url, "tidings-partitions", (int)a->config->db_connect_timeout_s, why, why_size);
     if (!conn)
         return 0;
     bool ok = installation_load(conn, &now, why, why_size);
     if (ok && now.partitions == 0) {
         if (topic_partitions % now.shards != 0) {
-            snprintf(why, why_size, "topic %s has %" PRIu32 " partitions, which must be a multiple of the %" PRIu32 " shards",
+            snprintf(why, why_size,
+                     "topic %s has %" PRIu32 " partitions, which must be a multiple of the %" PRIu32 " shards",
                      a->config->kafka_topic, topic_partitions, now.shards);
             ok = false;
         } else {
@@ -86,8 +88,8 @@ static uint32_t fix_partitions(void *arg, uint32_t topic_partitions, char *why, 
     }
     PQfinish(conn);
     if (ok && topic_partitions < now.partitions) {
-        snprintf(why, why_size, "topic %s has %" PRIu32 " partitions, but %" PRIu32 " are in use", a->config->kafka_topic,
-                 topic_partitions, now.partitions);
+        snprintf(why, why_size, "topic %s has %" PRIu32 " partitions, but %" PRIu32 " are in use",
+                 a->config->kafka_topic, topic_partitions, now.partitions);
         ok = false;
     }
     return ok ? now.partitions : 0;
@@ -123,8 +125,8 @@ static void boot_work(uv_work_t *work)
     a->boot_why[0] = '\0';
     PGconn *conn = pg_open(a->config->database_url, "tidings-boot", (int)a->config->db_connect_timeout_s, a->boot_why,
                            sizeof a->boot_why);
-    if (conn && (!schema_check(conn, a->boot_why, sizeof a->boot_why)
-                 || !installation_load(conn, &a->booting, a->boot_why, sizeof a->boot_why)))
+    if (conn && (!schema_check(conn, a->boot_why, sizeof a->boot_why) ||
+                 !installation_load(conn, &a->booting, a->boot_why, sizeof a->boot_why)))
         a->booting.shards = 0;
     PQfinish(conn);
 }
@@ -194,8 +196,8 @@ static void print_listing(const struct app *a)
            "  - Lanes: %" PRId64 "\n"
            "  - Mail: %s%s%s\n"
            "  - Consumer groups:\n",
-           TIDINGS_VERSION, http_url(a->http), c->kafka_topic, c->kafka_brokers, c->pool_size, c->lanes, c->mail_transport,
-           strcmp(c->mail_transport, "discard") == 0 ? "" : " → ",
+           TIDINGS_VERSION, http_url(a->http), c->kafka_topic, c->kafka_brokers, c->pool_size, c->lanes,
+           c->mail_transport, strcmp(c->mail_transport, "discard") == 0 ? "" : " → ",
            strcmp(c->mail_transport, "smtp") == 0      ? c->smtp_url
            : strcmp(c->mail_transport, "maildir") == 0 ? c->maildir
                                                        : "");
@@ -306,8 +308,13 @@ static bool start(struct app *a, char *why, size_t why_size)
         a->events[t] = metric_get(M_EVENTS, event_type_name((enum event_type)t), NULL);
     a->lanes = lanes_start(&a->loop, a->config, on_commit, a);
     a->reader = reader_start(&a->loop, a->config);
-    a->http = http_start(&a->loop, &(struct http_options){.config = a->config, .installation = &a->installation,
-                                                          .lanes = a->lanes, .reader = a->reader, .health = health, .arg = a},
+    a->http = http_start(&a->loop,
+                         &(struct http_options){.config = a->config,
+                                                .installation = &a->installation,
+                                                .lanes = a->lanes,
+                                                .reader = a->reader,
+                                                .health = health,
+                                                .arg = a},
                          why, why_size);
     if (!a->http)
         return false;
@@ -323,19 +330,26 @@ int command_serve(const struct config *config, int argc, char **argv)
 {
     if (argc > 0) {
         bool help = strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0;
-        fputs("Usage: tidings serve\nTakes requests, relays events and runs the consumer groups until SIGTERM or SIGINT.\n"
-              "Settings are environment variables: see `tidings config`.\n", help ? stdout : stderr);
+        fputs("Usage: tidings serve\nTakes requests, relays events and runs the consumer groups until SIGTERM or "
+              "SIGINT.\n"
+              "Settings are environment variables: see `tidings config`.\n",
+              help ? stdout : stderr);
         return help ? EXIT_OK : EXIT_USAGE;
     }
     if (!config->token_secret) {
         fputs("tidings: TOKEN_SECRET must be set for serve: at least 16 random bytes, the same on all hosts"
-              " (e.g. from `openssl rand -hex 32`)\n", stderr);
+              " (e.g. from `openssl rand -hex 32`)\n",
+              stderr);
+        return EXIT_USAGE;
+    }
+    char why[256];
+    if (!consumers_check(config, why, sizeof why)) {
+        fprintf(stderr, "tidings: %s\n", why);
         return EXIT_USAGE;
     }
     signal(SIGPIPE, SIG_IGN);
     log_start(config->log_level, config->log_format);
     static struct app app; /* static, not on the stack: the watchdog may look at it to the very end */
-    char why[256];
     app.config = config;
     uv_loop_init(&app.loop);
     if (!start(&app, why, sizeof why)) {

@@ -8,8 +8,8 @@
 
 #include "bus/kafka.h"
 
-static bool read_metadata(rd_kafka_t *rk, const struct config *config, int timeout_ms, struct topic_facts *out, char *why,
-                          size_t why_size)
+static bool read_metadata(rd_kafka_t *rk, const struct config *config, int timeout_ms, struct topic_facts *out,
+                          char *why, size_t why_size)
 {
     const struct rd_kafka_metadata *md = NULL;
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, config->kafka_topic, NULL);
@@ -57,7 +57,8 @@ static void read_settings(rd_kafka_t *rk, const struct config *config, int timeo
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, timeout_ms);
     const rd_kafka_DescribeConfigs_result_t *result = event ? rd_kafka_event_DescribeConfigs_result(event) : NULL;
     size_t count = 0;
-    const rd_kafka_ConfigResource_t **resources = result ? rd_kafka_DescribeConfigs_result_resources(result, &count) : NULL;
+    const rd_kafka_ConfigResource_t **resources =
+        result ? rd_kafka_DescribeConfigs_result_resources(result, &count) : NULL;
     if (count == 1 && rd_kafka_ConfigResource_error(resources[0]) == RD_KAFKA_RESP_ERR_NO_ERROR)
         keep_entries(resources[0], out);
     if (event)

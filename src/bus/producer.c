@@ -101,17 +101,17 @@ struct producer *producer_open(uv_loop_t *loop, const struct producer_options *o
     return p;
 }
 
-enum producer_result producer_send(struct producer *p, int32_t partition, const void *key, size_t key_len, const void *value,
-                                   size_t value_len, const struct producer_header *headers, size_t header_count,
-                                   int64_t tag, rd_kafka_resp_err_t *error)
+enum producer_result producer_send(struct producer *p, int32_t partition, const void *key, size_t key_len,
+                                   const void *value, size_t value_len, const struct producer_header *headers,
+                                   size_t header_count, int64_t tag, rd_kafka_resp_err_t *error)
 {
     rd_kafka_headers_t *list = rd_kafka_headers_new(header_count);
     for (size_t i = 0; i < header_count; i++)
         rd_kafka_header_add(list, headers[i].name, -1, headers[i].value, -1);
-    *error = rd_kafka_producev(p->rk, RD_KAFKA_V_RKT(p->topic), RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_KEY(key, key_len),
-                               RD_KAFKA_V_VALUE((void *)(uintptr_t)value, value_len), RD_KAFKA_V_HEADERS(list),
-                               RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_OPAQUE((void *)(intptr_t)tag),
-                               RD_KAFKA_V_END);
+    *error = rd_kafka_producev(p->rk, RD_KAFKA_V_RKT(p->topic), RD_KAFKA_V_PARTITION(partition),
+                               RD_KAFKA_V_KEY(key, key_len), RD_KAFKA_V_VALUE((void *)(uintptr_t)value, value_len),
+                               RD_KAFKA_V_HEADERS(list), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                               RD_KAFKA_V_OPAQUE((void *)(intptr_t)tag), RD_KAFKA_V_END);
     if (*error == RD_KAFKA_RESP_ERR_NO_ERROR)
         return PRODUCER_SENT;
     rd_kafka_headers_destroy(list); /* ours again when the call fails */

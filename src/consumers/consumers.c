@@ -71,7 +71,7 @@ static bool known_word(const char *word, size_t len)
     return false;
 }
 
-static bool check_groups(const struct config *config, char *why, size_t why_size)
+bool consumers_check(const struct config *config, char *why, size_t why_size)
 {
     size_t len;
     for (const char *w = config->groups; (w = next_word(w, &len)); w += len)
@@ -138,7 +138,7 @@ static void on_timer(uv_timer_t *timer)
 struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const struct config *config, char *why,
                                   size_t why_size)
 {
-    if (!check_groups(config, why, why_size))
+    if (!consumers_check(config, why, why_size))
         return NULL;
     struct consumers *c = xcalloc(1, sizeof *c);
     c->config = config;

@@ -13,6 +13,9 @@
 
 struct consumers;
 
+/* Whether GROUPS_ENABLED names groups that there are; false with a sentence in why. Any thread. */
+bool consumers_check(const struct config *config, char *why, size_t why_size);
+
 /* Starts the groups that GROUPS_ENABLED names. Kafka and Postgres may be absent: each part keeps trying with back-off.
  * NULL with a sentence in why when a name in GROUPS_ENABLED is unknown or a thread cannot be made. config, loop and inbox
  * must outlive it. */
@@ -23,7 +26,8 @@ struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const st
 bool consumers_ready(const struct consumers *c);
 
 /* Stops taking records, lets running handlers end, commits offsets, leaves the groups, then calls on_stopped on the loop
- * and frees everything. What has not ended by deadline_us (clock_mono_us) is abandoned: its offsets stay uncommitted. */
+ * and frees everything. What has not ended by deadline_us (clock_mono_us) is abandoned: its offsets stay uncommitted. A worker that hangs
+ * then (the log says so) still reads config: the process should end without freeing it. */
 void consumers_stop(struct consumers *c, int64_t deadline_us, void (*on_stopped)(void *arg), void *arg);
 
 /* For the start-up listing: calls each(arg, group, workers, processes) for every group that would run. */

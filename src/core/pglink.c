@@ -25,21 +25,21 @@ struct pglink {
     struct pglink_options options;
     enum state state;
     bool closing;
-    int attempt;               /* openings in a row that failed or did not last */
-    int64_t up_us;             /* when it came up */
+    int attempt;   /* openings in a row that failed or did not last */
+    int64_t up_us; /* when it came up */
     char trouble[WHY_SIZE];
 
-    PGconn *conn;              /* UP: the loop's; OPENING: the pool thread's */
+    PGconn *conn; /* UP: the loop's; OPENING: the pool thread's */
     char opening_why[WHY_SIZE];
     uv_work_t work;
 
-    uv_poll_t *poll;           /* one per connection: libuv wants a fresh handle for a fresh socket */
+    uv_poll_t *poll; /* one per connection: libuv wants a fresh handle for a fresh socket */
     int poll_events;
-    uv_timer_t timer;          /* back-off while DOWN, stall check while UP */
+    uv_timer_t timer; /* back-off while DOWN, stall check while UP */
 
-    struct pending *ring;      /* statements sent, oldest at head */
+    struct pending *ring; /* statements sent, oldest at head */
     size_t head, count;
-    PGresult *held;            /* the head's result, until its Sync is back */
+    PGresult *held; /* the head's result, until its Sync is back */
     bool warned;
 
     void (*on_closed)(void *arg);

@@ -17,11 +17,11 @@
 struct pglink;
 
 struct pglink_options {
-    const char *url;              /* must outlive the link, as must the name */
+    const char *url; /* must outlive the link, as must the name */
     const char *application_name;
     int connect_timeout_s;
-    int64_t stall_ms;             /* an answer that takes longer: the connection counts as lost */
-    size_t max_pending;           /* statements sent and not yet answered, at most */
+    int64_t stall_ms;   /* an answer that takes longer: the connection counts as lost */
+    size_t max_pending; /* statements sent and not yet answered, at most */
     /* On a pool thread, may block: pins settings, prepares statements. false with a sentence in why: try again later.
      * Calls for one link never overlap, nor do they overlap on_up … on_down. */
     bool (*setup)(PGconn *conn, void *arg, char *why, size_t why_size);
@@ -40,7 +40,7 @@ typedef void (*pglink_done)(void *arg, const struct pglink_answer *answer);
 struct pglink *pglink_open(uv_loop_t *loop, const struct pglink_options *options);
 
 bool pglink_up(const struct pglink *l);
-bool pglink_room(const struct pglink *l);        /* up, and fewer than max_pending statements wait */
+bool pglink_room(const struct pglink *l);           /* up, and fewer than max_pending statements wait */
 const char *pglink_trouble(const struct pglink *l); /* why it is down, for people; "" when up */
 
 /* Sends a prepared statement and a Sync in one write: one implicit transaction. Returns false when it was not sent

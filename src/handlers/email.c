@@ -342,7 +342,6 @@ static void email_release(struct record *r)
     free(job);
 }
 
-extern const struct handler email_handler;
 const struct handler email_handler = {
     .group = "email-workers",
     .processes = "user.*, referral.verified, campaign.*",

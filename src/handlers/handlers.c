@@ -4,18 +4,29 @@
 
 #include "handlers/handler.h"
 
-extern const struct handler email_handler, position_handler;
+/* One row per consumer group: the struct handler that its file defines. */
+#define HANDLERS(X)                                                                                                    \
+    X(email_handler)                                                                                                   \
+    X(position_handler)
 
-const struct handler *const all_handlers[] = {
-    &email_handler,
-    &position_handler,
-    NULL,
-};
+#define HANDLER_DECLARE(name) extern const struct handler name;
+HANDLERS(HANDLER_DECLARE)
+
+#define HANDLER_POINTER(name) &name,
+const struct handler *const all_handlers[] = {HANDLERS(HANDLER_POINTER) NULL};
 
 /* Length of the well-formed UTF-8 sequence at s, 0 when there is none. */
 static size_t sequence_length(const unsigned char *s)
 {
-    size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+    size_t len = 0;
+    if (s[0] < 0x80)
+        len = 1;
+    else if (s[0] >= 0xc2 && s[0] < 0xe0)
+        len = 2;
+    else if (s[0] >= 0xe0 && s[0] < 0xf0)
+        len = 3;
+    else if (s[0] >= 0xf0 && s[0] < 0xf5)
+        len = 4;
     for (size_t i = 1; i < len; i++)
         if ((s[i] & 0xc0) != 0x80) /* the terminating NUL is none either */
             return 0;

@@ -60,7 +60,6 @@ static bool position_apply(struct run *run, PGresult **failed)
     return ok;
 }
 
-extern const struct handler position_handler;
 const struct handler position_handler = {
     .group = "position-workers",
     .processes = "referral.verified",

@@ -26,8 +26,10 @@ static const struct {
 static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
 {
     (void)arg;
-    if (!pg_run(conn, "set enable_seqscan = off; set enable_bitmapscan = off; set enable_hashjoin = off;"
-                      "set enable_mergejoin = off; set plan_cache_mode = force_generic_plan", why, why_size))
+    if (!pg_run(conn,
+                "set enable_seqscan = off; set enable_bitmapscan = off; set enable_hashjoin = off;"
+                "set enable_mergejoin = off; set plan_cache_mode = force_generic_plan",
+                why, why_size))
         return false;
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
         PGresult *p = PQprepare(conn, statements[i].name, statements[i].sql, 0, NULL);
@@ -54,7 +56,7 @@ static bool rows_ok(struct relay *r, const struct pglink_answer *answer, const c
 }
 
 static void ask(struct relay *r, const char *statement, int count, const char *const *values, int format,
-                 pglink_done done, void *arg, bool *flag)
+                pglink_done done, void *arg, bool *flag)
 {
     *flag = pglink_send(r->link, statement, count, values, NULL, NULL, format, done, arg);
 }

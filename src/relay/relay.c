@@ -42,8 +42,8 @@ static size_t make_headers(const struct event_row *row, char text[5][96], struct
     snprintf(text[0], sizeof text[0], "%s", id);
     snprintf(text[1], sizeof text[1], "/aggregates/%s", source);
     rfc3339_format(row->at_us, text[2]);
-    snprintf(text[3], sizeof text[3], "00-%.8s%.4s%.4s%.4s%.12s-%.4s%.12s-01", id, id + 9, id + 14, id + 19, id + 24, id + 19,
-             id + 24);
+    snprintf(text[3], sizeof text[3], "00-%.8s%.4s%.4s%.4s%.12s-%.4s%.12s-01", id, id + 9, id + 14, id + 19, id + 24,
+             id + 19, id + 24);
     size_t n = 0;
     headers[n++] = (struct producer_header){"content-type", "application/json"};
     headers[n++] = (struct producer_header){"ce_specversion", "1.0"};
@@ -78,13 +78,10 @@ static size_t send_row(void *arg, uint32_t partition, const struct event_row *ro
     event_value(row, &r->value);
     size_t key_len = event_key(row, key);
     size_t header_count = make_headers(row, text, headers);
-    switch (producer_send(r->producer, (int32_t)partition, key, key_len, r->value.data, r->value.len, headers, header_count,
-                          row->seq, &error)) {
-    case PRODUCER_SENT:
-        metric_add(r->from_postgres ? r->m_postgres : r->m_memory, 1);
-        return r->value.len + 1;
-    case PRODUCER_FULL:
-        return 0;
+    switch (producer_send(r->producer, (int32_t)partition, key, key_len, r->value.data, r->value.len, headers,
+                          header_count, row->seq, &error)) {
+    case PRODUCER_SENT: metric_add(r->from_postgres ? r->m_postgres : r->m_memory, 1); return r->value.len + 1;
+    case PRODUCER_FULL: return 0;
     default:
         snprintf(r->trouble, sizeof r->trouble, "%s", rd_kafka_err2str(error));
         if (error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
@@ -133,8 +130,8 @@ static void on_ack(void *arg, int32_t partition, int64_t seq, rd_kafka_resp_err_
         return; /* reset earlier in this burst */
     if (error) {
         /* A purge's own reports are of no interest; the first real failure of a partition is its oldest event's. */
-        if (error != RD_KAFKA_RESP_ERR__PURGE_QUEUE && error != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT
-            && error != RD_KAFKA_RESP_ERR__FATAL)
+        if (error != RD_KAFKA_RESP_ERR__PURGE_QUEUE && error != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT &&
+            error != RD_KAFKA_RESP_ERR__FATAL)
             count_failure(r, (uint32_t)partition, seq, error);
         reset_producer(r, rd_kafka_err2str(error));
         return;
@@ -196,7 +193,8 @@ static void open_producer(struct relay *r)
     r->producer = producer_open(r->loop, &options, r->trouble, sizeof r->trouble);
     if (!r->producer) {
         log_warn("cannot make a Kafka producer; trying again", "reason", r->trouble);
-        uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->opening_attempt++, BACKOFF_BASE_MS, BACKOFF_MAX_MS), 0);
+        uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->opening_attempt++, BACKOFF_BASE_MS, BACKOFF_MAX_MS),
+                       0);
         return;
     }
     outbox_fill(r);
@@ -207,7 +205,8 @@ static void on_producer_closed(void *arg)
     struct relay *r = arg;
     r->open_parts--;
     if (!r->closing)
-        uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->opening_attempt++, BACKOFF_BASE_MS, BACKOFF_MAX_MS), 0);
+        uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->opening_attempt++, BACKOFF_BASE_MS, BACKOFF_MAX_MS),
+                       0);
 }
 
 /* A failed delivery: whatever is in flight is given up, and all past the cursor goes through a new producer. */
@@ -237,15 +236,17 @@ static void probe_work(uv_work_t *work)
 static void warn_of_topic(const struct relay *r)
 {
     if (r->facts.replicas < 2)
-        log_warn("the topic has one replica: a lost broker disk loses acknowledged events", "topic", r->config->kafka_topic);
+        log_warn("the topic has one replica: a lost broker disk loses acknowledged events", "topic",
+                 r->config->kafka_topic);
     else if (r->facts.min_insync_replicas == 1)
         log_warn("min.insync.replicas is 1: an acknowledged event may be lost with its leader (2 is safe)", "topic",
                  r->config->kafka_topic);
     if (r->facts.max_message_bytes >= 0 && r->facts.max_message_bytes < 65536)
-        log_warn("max.message.bytes of the topic is below 65536: an event may not fit", "topic", r->config->kafka_topic);
+        log_warn("max.message.bytes of the topic is below 65536: an event may not fit", "topic",
+                 r->config->kafka_topic);
     if (r->facts.partitions > r->partitions)
-        log_warn("the topic has grown; the partitions fixed at the first start stay in use", "topic", r->config->kafka_topic,
-                 "partitions", log_int(r->facts.partitions), "used", log_int(r->partitions));
+        log_warn("the topic has grown; the partitions fixed at the first start stay in use", "topic",
+                 r->config->kafka_topic, "partitions", log_int(r->facts.partitions), "used", log_int(r->partitions));
 }
 
 static void probe_done(uv_work_t *work, int status)
@@ -269,7 +270,8 @@ static void probe_done(uv_work_t *work, int status)
     r->partitions = r->probe_partitions;
     r->trouble[0] = '\0';
     warn_of_topic(r);
-    r->window = window_new(r->shards, r->partitions, (size_t)r->config->relay_window, (size_t)r->config->relay_window_bytes);
+    r->window =
+        window_new(r->shards, r->partitions, (size_t)r->config->relay_window, (size_t)r->config->relay_window_bytes);
     log_info("relay ready", "topic", r->config->kafka_topic, "partitions", log_int(r->partitions));
     open_producer(r);
     outbox_begin(r);
@@ -346,7 +348,8 @@ const char *relay_trouble(const struct relay *r)
     return r->cursors_known ? "" : "the cursors are not read yet";
 }
 
-struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t shards, relay_fix_partitions fix, void *arg)
+struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t shards, relay_fix_partitions fix,
+                          void *arg)
 {
     struct relay *r = xcalloc(1, sizeof *r);
     r->loop = loop;

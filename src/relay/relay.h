@@ -17,7 +17,8 @@ struct relay;
 typedef uint32_t (*relay_fix_partitions)(void *arg, uint32_t topic_partitions, char *why, size_t why_size);
 
 /* Starts; Kafka, the topic and Postgres may all be absent: it keeps trying. */
-struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t shards, relay_fix_partitions fix, void *arg);
+struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t shards, relay_fix_partitions fix,
+                          void *arg);
 
 /* Committed events, in seq order per shard. Rows are used during the call only. */
 void relay_feed(struct relay *r, const struct event_row *rows, size_t count);

@@ -12,7 +12,7 @@
 struct relay_shard {
     struct relay *relay;
     uint32_t no;
-    bool reading;            /* a range read is under way */
+    bool reading; /* a range read is under way */
     int64_t read_from;
     int64_t saved;           /* cursor as saved */
     int64_t asked_cursor;    /* cursor when the heads were asked: they cannot be below it */
@@ -22,28 +22,28 @@ struct relay_shard {
 struct relay {
     uv_loop_t *loop;
     const struct config *config;
-    uint32_t shards, partitions;  /* partitions 0: not known yet */
+    uint32_t shards, partitions; /* partitions 0: not known yet */
     relay_fix_partitions fix;
     void *fix_arg;
 
-    struct window *window;        /* NULL until partitions are known */
-    struct relay_shard *shard;    /* by number */
-    struct producer *producer;    /* NULL: none at the moment */
+    struct window *window;     /* NULL until partitions are known */
+    struct relay_shard *shard; /* by number */
+    struct producer *producer; /* NULL: none at the moment */
     int opening_attempt;
-    bool from_postgres;           /* what is being sent was read: for the metric */
+    bool from_postgres; /* what is being sent was read: for the metric */
     struct buf value;
 
     struct pglink *link;
-    bool cursors_known;           /* read once from Postgres: nothing is sent before */
+    bool cursors_known; /* read once from Postgres: nothing is sent before */
     bool cursors_asked, heads_asked, saving;
-    bool alarm;                   /* needs a person: nothing is sent any more */
+    bool alarm; /* needs a person: nothing is sent any more */
 
-    int64_t stuck_seq;            /* the event whose delivery failed last, and how often in a row */
+    int64_t stuck_seq; /* the event whose delivery failed last, and how often in a row */
     uint32_t stuck_partition;
     int stuck_count;
 
-    uv_timer_t timer;             /* polls heads, saves cursors, sets gauges */
-    uv_timer_t retry;             /* back-off of the producer and of the probe */
+    uv_timer_t timer; /* polls heads, saves cursors, sets gauges */
+    uv_timer_t retry; /* back-off of the producer and of the probe */
     int64_t polled_us, saved_us;
     char trouble[256];
     bool brokers_down;
@@ -53,12 +53,12 @@ struct relay {
     int64_t probed_us;
     int probe_attempt;
     struct topic_facts facts;
-    uint32_t probe_partitions;    /* the probe's result */
+    uint32_t probe_partitions; /* the probe's result */
     char probe_why[256];
 
     bool stopping, closing;
     int64_t deadline_us;
-    int open_parts;               /* while closing */
+    int open_parts; /* while closing */
     void (*on_stopped)(void *arg);
     void *stopped_arg;
 
@@ -67,10 +67,10 @@ struct relay {
 
 /* outbox.c */
 void outbox_open(struct relay *r);
-void outbox_begin(struct relay *r);        /* once the window is there: cursors, then heads */
-void outbox_fill(struct relay *r);         /* reads what the window misses, where no read is under way */
+void outbox_begin(struct relay *r); /* once the window is there: cursors, then heads */
+void outbox_fill(struct relay *r);  /* reads what the window misses, where no read is under way */
 void outbox_poll_heads(struct relay *r);
-void outbox_save(struct relay *r);         /* saves cursors that moved */
+void outbox_save(struct relay *r); /* saves cursors that moved */
 
 /* relay.c, for outbox.c */
 void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count, bool from_postgres);

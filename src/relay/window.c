@@ -15,20 +15,20 @@ struct sent {
 
 struct part {
     int64_t passed;
-    struct sent *ring;     /* in flight, oldest at head; grows to max_count */
+    struct sent *ring; /* in flight, oldest at head; grows to max_count */
     size_t ring_size, head, count, bytes;
-    bool proven;           /* an event of this producer was acknowledged: more than one may be in flight */
+    bool proven; /* an event of this producer was acknowledged: more than one may be in flight */
     bool halted;
-    int64_t acked_seq;     /* last acknowledged, 0 = none yet */
+    int64_t acked_seq; /* last acknowledged, 0 = none yet */
     struct uuid acked_id;
-    int64_t acked_us;      /* when */
+    int64_t acked_us; /* when */
 };
 
 struct window {
     uint32_t shards, partitions, per_shard;
     size_t max_count, max_bytes;
-    struct part *parts;    /* by partition; those of shard s are s, s + shards, s + 2 × shards, … */
-    int64_t *heads;        /* by shard */
+    struct part *parts; /* by partition; those of shard s are s, s + shards, s + 2 × shards, … */
+    int64_t *heads;     /* by shard */
 };
 
 struct window *window_new(uint32_t shards, uint32_t partitions, size_t max_count, size_t max_bytes)

@@ -22,13 +22,13 @@ struct text {
 
 /* What became of an action. Pointers are valid during on_done only. */
 struct action_result {
-    enum err err;            /* ERR_NONE; else nothing was changed by this action (but ERR_OUTCOME_UNKNOWN: not known) */
-    struct uuid id;          /* sign up: the new user; ERR_EMAIL_TAKEN: the user who has the address;
+    enum err err;    /* ERR_NONE; else nothing was changed by this action (but ERR_OUTCOME_UNKNOWN: not known) */
+    struct uuid id;  /* sign up: the new user; ERR_EMAIL_TAKEN: the user who has the address;
                                 create campaign: the campaign; verify: the user */
-    uint32_t place;          /* sign up: original position in the campaign */
-    int64_t version;         /* the campaign's version after the action */
-    int events;              /* events that the action caused: their versions end with `version` */
-    int64_t at_us;           /* when it was committed (its events' timestamp); 0 without events */
+    uint32_t place;  /* sign up: original position in the campaign */
+    int64_t version; /* the campaign's version after the action */
+    int events;      /* events that the action caused: their versions end with `version` */
+    int64_t at_us;   /* when it was committed (its events' timestamp); 0 without events */
     struct text landing_url; /* sign up: the campaign's, may be absent */
 };
 
@@ -42,7 +42,8 @@ struct action {
     struct text email;       /* sign up: as given */
     struct text email_key;   /* sign up: normal form */
     struct text metadata;    /* sign up: JSON text or absent */
-    struct text settings;    /* create campaign: JSON {"name":…,"points_per_referral":…,"milestones":[…],"landing_url":…}, checked */
+    struct text
+        settings; /* create campaign: JSON {"name":…,"points_per_referral":…,"milestones":[…],"landing_url":…}, checked */
 
     /* Called exactly once, on the loop, for an action that lanes_submit took; the action is freed when it returns. */
     void (*on_done)(struct action *a, const struct action_result *r);
@@ -50,11 +51,11 @@ struct action {
 
     /* The lane's own. */
     struct action *next;
-    struct uuid object_id;   /* user or campaign to be made; the place is put in by the database */
-    struct uuid event_id;    /* base id of its events: the k-th has k in the last four bits */
+    struct uuid object_id; /* user or campaign to be made; the place is put in by the database */
+    struct uuid event_id;  /* base id of its events: the k-th has k in the last four bits */
     uint32_t shard;
     int64_t queued_us;
-    size_t bytes;            /* memory, for the queue's bound */
+    size_t bytes; /* memory, for the queue's bound */
     size_t text_used, text_size;
     char text[];
 };

@@ -69,9 +69,9 @@ static void requeue_batch(struct lane *l)
 
 static void log_failure(struct lane *l, const char *what, const PGresult *r)
 {
-    log_warn("a lane's transaction failed", "lane", l->name, "what", what, "actions", log_int((long long)l->batch_count),
-             "sqlstate", r ? PQresultErrorField(r, PG_DIAG_SQLSTATE) : NULL, "error",
-             r ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) : NULL);
+    log_warn("a lane's transaction failed", "lane", l->name, "what", what, "actions",
+             log_int((long long)l->batch_count), "sqlstate", r ? PQresultErrorField(r, PG_DIAG_SQLSTATE) : NULL,
+             "error", r ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) : NULL);
     metric_add(metric_get(M_LANE_ERRORS, what, NULL), 1);
 }
 
@@ -202,8 +202,8 @@ static void resolve_done(uv_work_t *work, int status)
     } else {
         for (size_t i = 0; i < l->batch_count; i++)
             l->call.again[i] = l->call.results[i].events == 0;
-        log_info("the outcome of a lost batch was found", "lane", l->name, "actions", log_int((long long)l->batch_count),
-                 "events", log_int((long long)l->call.row_count));
+        log_info("the outcome of a lost batch was found", "lane", l->name, "actions",
+                 log_int((long long)l->batch_count), "events", log_int((long long)l->call.row_count));
         deliver(l);
     }
     lost_free(&l->lost);

@@ -29,20 +29,20 @@ struct lane {
     enum lane_state state;
     bool stopping;
 
-    struct action *head, **tail;  /* waiting, in arrival order */
-    size_t queued, queued_bytes;  /* waiting and in the batch */
+    struct action *head, **tail; /* waiting, in arrival order */
+    size_t queued, queued_bytes; /* waiting and in the batch */
 
-    struct action **batch;        /* in flight or being resolved; room for LANE_BATCH */
+    struct action **batch; /* in flight or being resolved; room for LANE_BATCH */
     size_t batch_count;
-    size_t split;                 /* > 0: batches are at most this large, to find a culprit … */
-    size_t split_left;            /* … among so many actions */
-    int retries;                  /* of the present batch, for serialization failures and deadlocks */
+    size_t split;      /* > 0: batches are at most this large, to find a culprit … */
+    size_t split_left; /* … among so many actions */
+    int retries;       /* of the present batch, for serialization failures and deadlocks */
     int64_t sent_us;
     struct lane_call call;
 
-    int64_t key;                  /* the session's lock; a new one per connection */
-    int64_t *heads;               /* per shard: last seq known */
-    int64_t *setup_heads;         /* setup's result, on the pool thread */
+    int64_t key;          /* the session's lock; a new one per connection */
+    int64_t *heads;       /* per shard: last seq known */
+    int64_t *setup_heads; /* setup's result, on the pool thread */
     int64_t setup_key;
 
     struct lost_batch lost;
@@ -53,9 +53,9 @@ struct lane {
 
 void lane_start(struct lane *l); /* the fields above config … name are set by the caller */
 enum err lane_submit(struct lane *l, struct action *a);
-void lane_pump(struct lane *l);  /* sends a batch if something waits and nothing is in flight */
+void lane_pump(struct lane *l); /* sends a batch if something waits and nothing is in flight */
 bool lane_empty(const struct lane *l);
-void lane_fail_queue(struct lane *l, enum err err); /* answers all that wait */
+void lane_fail_queue(struct lane *l, enum err err);                       /* answers all that wait */
 void lane_close(struct lane *l, void (*on_closed)(void *arg), void *arg); /* only when not RESOLVING */
 void lane_free(struct lane *l);
 

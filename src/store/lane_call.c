@@ -5,30 +5,59 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 /* Parameters of lane_apply. */
 enum {
     P_SHARDS,
-    S_ACCOUNT, S_CAMPAIGN, S_ID, S_EVENT, S_REFERRER, S_EMAIL_KEY, S_EMAIL, S_METADATA,
-    V_ACCOUNT, V_CAMPAIGN, V_USER, V_PLACE, V_EVENT,
+    S_ACCOUNT,
+    S_CAMPAIGN,
+    S_ID,
+    S_EVENT,
+    S_REFERRER,
+    S_EMAIL_KEY,
+    S_EMAIL,
+    S_METADATA,
+    V_ACCOUNT,
+    V_CAMPAIGN,
+    V_USER,
+    V_PLACE,
+    V_EVENT,
 };
 
 static const uint32_t element_oid[LANE_CALL_PARAMS] = {
-    [P_SHARDS] = PG_OID_INT4,    [S_ACCOUNT] = PG_OID_INT4,   [S_CAMPAIGN] = PG_OID_UUID, [S_ID] = PG_OID_UUID,
-    [S_EVENT] = PG_OID_UUID,     [S_REFERRER] = PG_OID_INT4,  [S_EMAIL_KEY] = PG_OID_TEXT, [S_EMAIL] = PG_OID_TEXT,
-    [S_METADATA] = PG_OID_TEXT,  [V_ACCOUNT] = PG_OID_INT4,   [V_CAMPAIGN] = PG_OID_UUID, [V_USER] = PG_OID_UUID,
-    [V_PLACE] = PG_OID_INT4,     [V_EVENT] = PG_OID_UUID,
+    [P_SHARDS] = PG_OID_INT4,   [S_ACCOUNT] = PG_OID_INT4,  [S_CAMPAIGN] = PG_OID_UUID,  [S_ID] = PG_OID_UUID,
+    [S_EVENT] = PG_OID_UUID,    [S_REFERRER] = PG_OID_INT4, [S_EMAIL_KEY] = PG_OID_TEXT, [S_EMAIL] = PG_OID_TEXT,
+    [S_METADATA] = PG_OID_TEXT, [V_ACCOUNT] = PG_OID_INT4,  [V_CAMPAIGN] = PG_OID_UUID,  [V_USER] = PG_OID_UUID,
+    [V_PLACE] = PG_OID_INT4,    [V_EVENT] = PG_OID_UUID,
 };
 
 /* Columns of the rows. */
 enum {
-    C_OF_ACTION, C_ERR, C_OBJECT_ID, C_PLACE, C_LANDING_URL, C_ACCOUNT_ID,
-    C_SHARD, C_SEQ, C_VERSION, C_TYPE, C_AT, C_EVENT_ID, C_DATA, COLUMNS
+    C_OF_ACTION,
+    C_ERR,
+    C_OBJECT_ID,
+    C_PLACE,
+    C_LANDING_URL,
+    C_ACCOUNT_ID,
+    C_SHARD,
+    C_SEQ,
+    C_VERSION,
+    C_TYPE,
+    C_AT,
+    C_EVENT_ID,
+    C_DATA,
+    COLUMNS
 };
 
 /* Outcomes of sql/fn_lanes.sql. */
-enum { OUT_DONE = 0, OUT_NO_CAMPAIGN = 1, OUT_EMAIL_TAKEN = 2, OUT_NO_REFERRER = 3, OUT_NO_USER = 4, OUT_DONE_BEFORE = 5,
-       OUT_AGAIN = 9 };
+enum {
+    OUT_DONE = 0,
+    OUT_NO_CAMPAIGN = 1,
+    OUT_EMAIL_TAKEN = 2,
+    OUT_NO_REFERRER = 3,
+    OUT_NO_USER = 4,
+    OUT_DONE_BEFORE = 5,
+    OUT_AGAIN = 9
+};
 
 static const int64_t PG_EPOCH_US = 946684800000000; /* 2000-01-01 in microseconds since 1970 */
 
@@ -42,17 +71,19 @@ static bool prepare_one(PGconn *conn, const char *name, const char *sql, char *w
     PGresult *r = PQprepare(conn, name, sql, 0, NULL);
     bool ok = PQresultStatus(r) == PGRES_COMMAND_OK;
     if (!ok)
-        snprintf(why, why_size, "%s", PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY)
-                                                                                     : "connection lost");
+        snprintf(why, why_size, "%s",
+                 PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY)
+                                                                : "connection lost");
     PQclear(r);
     return ok;
 }
 
 bool lane_call_prepare(PGconn *conn, char *why, size_t why_size)
 {
-    return prepare_one(conn, "lane_apply", "select * from lane_apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)", why,
-                       why_size)
-           && prepare_one(conn, "lane_create_campaign", "select * from lane_create_campaign($1,$2,$3,$4,$5,$6)", why, why_size);
+    return prepare_one(conn, "lane_apply", "select * from lane_apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)",
+                       why, why_size) &&
+           prepare_one(conn, "lane_create_campaign", "select * from lane_create_campaign($1,$2,$3,$4,$5,$6)", why,
+                       why_size);
 }
 
 /* Sign-ups first, each kind in arrival order: a stable partition. */
@@ -116,8 +147,8 @@ static void add_verify(struct lane_call *call, const struct action *a)
     pgarray_uuid(&call->arrays[V_EVENT], a->event_id);
 }
 
-static bool send_batch(struct lane_call *call, struct pglink *link, struct action **batch, size_t count, pglink_done done,
-                       void *arg)
+static bool send_batch(struct lane_call *call, struct pglink *link, struct action **batch, size_t count,
+                       pglink_done done, void *arg)
 {
     sign_ups_first(batch, count);
     for (int i = 0; i < LANE_CALL_PARAMS; i++)

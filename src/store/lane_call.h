@@ -16,14 +16,14 @@
 /* Buffers that are reused from batch to batch. Zero-initialise; lane_call_free. */
 struct lane_call {
     struct pgarray arrays[LANE_CALL_PARAMS];
-    struct buf solo[6];                 /* parameters of a call of its own: text format */
+    struct buf solo[6]; /* parameters of a call of its own: text format */
     const char *values[LANE_CALL_PARAMS];
     int lengths[LANE_CALL_PARAMS];
     int formats[LANE_CALL_PARAMS];
-    struct event_row *rows;             /* decoded events, in seq order per shard */
+    struct event_row *rows; /* decoded events, in seq order per shard */
     size_t row_count, row_size;
-    struct action_result *results;      /* one per action of the batch */
-    bool *again;                        /* this action depends on another of the batch: it must come again */
+    struct action_result *results; /* one per action of the batch */
+    bool *again;                   /* this action depends on another of the batch: it must come again */
     size_t result_size;
 };
 

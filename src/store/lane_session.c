@@ -33,8 +33,8 @@ static bool query_one(PGconn *conn, const char *sql, char *value, size_t value_s
 static bool check_server(PGconn *conn, char *why, size_t why_size)
 {
     char pid[32], recovery[8];
-    if (!query_one(conn, "select pg_backend_pid()", pid, sizeof pid, why, why_size)
-        || !query_one(conn, "select pg_is_in_recovery()", recovery, sizeof recovery, why, why_size))
+    if (!query_one(conn, "select pg_backend_pid()", pid, sizeof pid, why, why_size) ||
+        !query_one(conn, "select pg_is_in_recovery()", recovery, sizeof recovery, why, why_size))
         return false;
     if (atoi(pid) != PQbackendPID(conn)) {
         snprintf(why, why_size, "DATABASE_URL leads to a connection pooler; lanes need a direct connection");
@@ -65,13 +65,10 @@ bool lane_session_setup(PGconn *conn, const struct config *config, const struct 
     char lock[128], timeout[64], ignored[8];
     snprintf(timeout, sizeof timeout, "set lock_timeout = %" PRId64, config->lane_lock_timeout_ms);
     snprintf(lock, sizeof lock, "select pg_advisory_lock(%" PRId64 ") is null", key);
-    return schema_check(conn, why, why_size)
-           && check_server(conn, why, why_size)
-           && pg_run(conn, PINS, why, why_size)
-           && pg_run(conn, timeout, why, why_size)
-           && query_one(conn, lock, ignored, sizeof ignored, why, why_size)
-           && read_heads(conn, installation->shards, heads, why, why_size)
-           && lane_call_prepare(conn, why, why_size);
+    return schema_check(conn, why, why_size) && check_server(conn, why, why_size) &&
+           pg_run(conn, PINS, why, why_size) && pg_run(conn, timeout, why, why_size) &&
+           query_one(conn, lock, ignored, sizeof ignored, why, why_size) &&
+           read_heads(conn, installation->shards, heads, why, why_size) && lane_call_prepare(conn, why, why_size);
 }
 
 /* The session that ran the batch is ended, whoever it is, and its lock taken: nothing of it can commit any more. */
@@ -101,8 +98,8 @@ static bool barrier(PGconn *conn, char *why, size_t why_size)
     int warnings = 0;
     char ignored[64];
     PQnoticeReceiver before = PQsetNoticeReceiver(conn, count_warning, &warnings);
-    bool ok = query_one(conn, "select pg_logical_emit_message(true, 'tidings', 'barrier')", ignored, sizeof ignored, why,
-                        why_size);
+    bool ok = query_one(conn, "select pg_logical_emit_message(true, 'tidings', 'barrier')", ignored, sizeof ignored,
+                        why, why_size);
     PQsetNoticeReceiver(conn, before, NULL);
     if (ok && warnings > 0)
         snprintf(why, why_size, "the standby did not confirm");
@@ -124,8 +121,8 @@ static PGresult *look_up(PGconn *conn, const struct lost_batch *lost, char *why,
     buf_addc(&after, '}');
     buf_addc(&ids, '}');
     const char *values[3] = {buf_cstr(&shards), buf_cstr(&after), buf_cstr(&ids)};
-    PGresult *r = PQexecParams(conn, "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[])", 3, NULL, values, NULL,
-                               NULL, 1);
+    PGresult *r = PQexecParams(conn, "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[])", 3, NULL, values,
+                               NULL, NULL, 1);
     buf_free(&shards);
     buf_free(&after);
     buf_free(&ids);
@@ -143,10 +140,9 @@ static PGresult *resolve_once(struct lost_batch *lost, const struct config *conf
     if (!conn)
         return NULL;
     PGresult *found = NULL;
-    if (check_server(conn, lost->why, sizeof lost->why)
-        && pg_run(conn, "set statement_timeout = '5s'", lost->why, sizeof lost->why)
-        && end_old_session(conn, lost->key, lost->why, sizeof lost->why)
-        && barrier(conn, lost->why, sizeof lost->why))
+    if (check_server(conn, lost->why, sizeof lost->why) &&
+        pg_run(conn, "set statement_timeout = '5s'", lost->why, sizeof lost->why) &&
+        end_old_session(conn, lost->key, lost->why, sizeof lost->why) && barrier(conn, lost->why, sizeof lost->why))
         found = look_up(conn, lost, lost->why, sizeof lost->why);
     PQfinish(conn);
     return found;

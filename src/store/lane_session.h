@@ -19,14 +19,14 @@ bool lane_session_setup(PGconn *conn, const struct config *config, const struct 
 
 /* A batch whose answer was lost. */
 struct lost_batch {
-    int64_t key;             /* of the session that ran it */
+    int64_t key; /* of the session that ran it */
     size_t count;
-    uint32_t *shards;        /* per action */
-    int64_t *after;          /* per action: its shard's last seq known before the batch */
-    struct uuid *event_ids;  /* per action: base id */
+    uint32_t *shards;            /* per action */
+    int64_t *after;              /* per action: its shard's last seq known before the batch */
+    struct uuid *event_ids;      /* per action: base id */
     _Atomic int64_t deadline_us; /* clock_mono_us; the loop may bring it forward */
-    PGresult *found;         /* out: rows as of lane_apply (binary); NULL: not found out by the deadline */
-    char why[256];           /* out: why not */
+    PGresult *found;             /* out: rows as of lane_apply (binary); NULL: not found out by the deadline */
+    char why[256];               /* out: why not */
 };
 
 /* Ends the session that ran the batch, makes sure that it is gone and that what it committed will stay, then looks the

@@ -17,10 +17,10 @@ struct lanes {
     void *arg;
     struct lane *lanes;
     size_t count;
-    uv_check_t check;  /* after a turn's reads: all that came in one turn goes in one batch */
-    uv_timer_t timer;  /* while stopping */
+    uv_check_t check; /* after a turn's reads: all that came in one turn goes in one batch */
+    uv_timer_t timer; /* while stopping */
     bool stopping;
-    int open_handles;  /* lanes, check and timer, while closing */
+    int open_handles; /* lanes, check and timer, while closing */
     int64_t deadline_us;
     void (*on_stopped)(void *arg);
     void *stopped_arg;

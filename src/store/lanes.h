@@ -28,7 +28,7 @@ void lanes_connect(struct lanes *l, const struct installation *installation);
  * (ERR_OVERLOADED: queue full; ERR_DB_UNAVAILABLE: no connection now; ERR_SHUTTING_DOWN). */
 enum err lanes_submit(struct lanes *l, struct action *a);
 
-bool lanes_ready(const struct lanes *l);    /* every lane is connected */
+bool lanes_ready(const struct lanes *l);          /* every lane is connected */
 const char *lanes_trouble(const struct lanes *l); /* why not, for people; "" when ready */
 
 /* Takes no more, lets what is queued and in flight end (until deadline_us of clock_mono_us; then 503), closes, calls back. */

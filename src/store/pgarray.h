@@ -20,8 +20,8 @@ struct pgarray {
 void pgarray_begin(struct pgarray *a, uint32_t element_oid); /* keeps the memory of an earlier use */
 void pgarray_int(struct pgarray *a, int32_t value);
 void pgarray_uuid(struct pgarray *a, struct uuid id);
-void pgarray_text(struct pgarray *a, struct text text);      /* data NULL: null */
-void pgarray_end(struct pgarray *a);                         /* then buf holds the parameter */
+void pgarray_text(struct pgarray *a, struct text text); /* data NULL: null */
+void pgarray_end(struct pgarray *a);                    /* then buf holds the parameter */
 void pgarray_free(struct pgarray *a);
 
 #endif

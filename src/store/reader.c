@@ -37,8 +37,8 @@ struct reader {
     const struct config *config;
     struct link *links;
     size_t link_count, turn;
-    size_t waiting;              /* queued and in flight */
-    struct read *head, **tail;   /* queued */
+    size_t waiting;            /* queued and in flight */
+    struct read *head, **tail; /* queued */
     uv_timer_t timer;
     uv_check_t check;
     bool stopping;
@@ -79,7 +79,8 @@ static void on_answer(void *arg, const struct pglink_answer *answer)
     }
     enum pg_failure failure = rows ? pg_classify(NULL, rows) : PG_CONNECTION;
     if (failure == PG_BUG || failure == PG_DATA)
-        log_error("a read failed", "query", labels[q->query], "error", PQresultErrorField(rows, PG_DIAG_MESSAGE_PRIMARY));
+        log_error("a read failed", "query", labels[q->query], "error",
+                  PQresultErrorField(rows, PG_DIAG_MESSAGE_PRIMARY));
     finish(q, failure == PG_BUG || failure == PG_DATA ? ERR_INTERNAL : ERR_DB_UNAVAILABLE, NULL);
 }
 
@@ -152,8 +153,9 @@ static void fail_queue(struct reader *r, enum err err)
 static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
 {
     (void)arg;
-    if (!schema_check(conn, why, why_size) || !pg_run(conn, "set plan_cache_mode = force_generic_plan", why, why_size)
-        || !pg_run(conn, "set enable_seqscan = off; set enable_bitmapscan = off", why, why_size))
+    if (!schema_check(conn, why, why_size) ||
+        !pg_run(conn, "set plan_cache_mode = force_generic_plan", why, why_size) ||
+        !pg_run(conn, "set enable_seqscan = off; set enable_bitmapscan = off", why, why_size))
         return false;
     for (int i = 0; i < READ_COUNT; i++) {
         PGresult *p = PQprepare(conn, labels[i], statements[i], 0, NULL);
@@ -214,8 +216,8 @@ struct reader *reader_start(uv_loop_t *loop, const struct config *config)
     return r;
 }
 
-enum err reader_submit(struct reader *r, enum read_query query, int count, const char *const params[], read_done on_done,
-                       void *arg)
+enum err reader_submit(struct reader *r, enum read_query query, int count, const char *const params[],
+                       read_done on_done, void *arg)
 {
     if (r->stopping)
         return ERR_SHUTTING_DOWN;
@@ -227,7 +229,8 @@ enum err reader_submit(struct reader *r, enum read_query query, int count, const
     for (int i = 0; i < count; i++)
         text += strlen(params[i]) + 1;
     struct read *q = xmalloc(sizeof *q + text);
-    *q = (struct read){.reader = r, .query = query, .on_done = on_done, .arg = arg, .started_us = clock_mono_us(), .count = count};
+    *q = (struct read){
+        .reader = r, .query = query, .on_done = on_done, .arg = arg, .started_us = clock_mono_us(), .count = count};
     char *at = q->text;
     for (int i = 0; i < count; i++) {
         size_t size = strlen(params[i]) + 1;

@@ -54,8 +54,8 @@ static bool refuse_newer(PGconn *conn, char *why, size_t why_size)
             ours = embedded_sql[i].name;
     bool newer = strcmp(theirs, ours) > 0;
     if (newer)
-        snprintf(why, why_size, "the database's schema (%s) is newer than this binary (%s): install a newer tidings", theirs,
-                 ours);
+        snprintf(why, why_size, "the database's schema (%s) is newer than this binary (%s): install a newer tidings",
+                 theirs, ours);
     PQclear(r);
     return !newer;
 }
@@ -76,7 +76,8 @@ static int is_applied(PGconn *conn, const struct embedded_file *f, bool *there, 
     return same;
 }
 
-static bool apply(PGconn *conn, const struct embedded_file *f, void (*progress)(const char *), char *why, size_t why_size)
+static bool apply(PGconn *conn, const struct embedded_file *f, void (*progress)(const char *), char *why,
+                  size_t why_size)
 {
     char hash[17];
     file_hash(f, hash);
@@ -86,8 +87,10 @@ static bool apply(PGconn *conn, const struct embedded_file *f, void (*progress)(
     if (PQresultStatus(r) != PGRES_COMMAND_OK && PQresultStatus(r) != PGRES_TUPLES_OK)
         return fail(conn, r, f->name, why, why_size);
     PQclear(r);
-    r = exec2(conn, "insert into schema_files (name, hash) values ($1, $2)"
-                    " on conflict (name) do update set hash = excluded.hash, applied_at = now()", f->name, hash);
+    r = exec2(conn,
+              "insert into schema_files (name, hash) values ($1, $2)"
+              " on conflict (name) do update set hash = excluded.hash, applied_at = now()",
+              f->name, hash);
     if (PQresultStatus(r) != PGRES_COMMAND_OK)
         return fail(conn, r, f->name, why, why_size);
     PQclear(r);
@@ -107,7 +110,8 @@ static bool apply_all(PGconn *conn, void (*progress)(const char *), char *why, s
             if (same < 0)
                 return false;
             if (there && !functions && !same) {
-                snprintf(why, why_size, "%s was applied with other content: this binary and the database do not belong together",
+                snprintf(why, why_size,
+                         "%s was applied with other content: this binary and the database do not belong together",
                          f->name);
                 return false;
             }
@@ -125,19 +129,23 @@ static bool make_installation(PGconn *conn, uint32_t shards, char *why, size_t w
     for (size_t i = 0; i < sizeof key; i++)
         snprintf(hex + 2 * i, 3, "%02x", key[i]);
     snprintf(count, sizeof count, "%" PRIu32, shards);
-    PGresult *r = exec2(conn, "insert into installation (shards, referral_code_key) values ($1::int, decode($2, 'hex'))"
-                              " on conflict do nothing", count, hex);
+    PGresult *r = exec2(conn,
+                        "insert into installation (shards, referral_code_key) values ($1::int, decode($2, 'hex'))"
+                        " on conflict do nothing",
+                        count, hex);
     if (PQresultStatus(r) != PGRES_COMMAND_OK)
         return fail(conn, r, "cannot store the installation's row", why, why_size);
     PQclear(r);
-    return pg_run(conn, "insert into relay_cursors (shard) select s from installation i, generate_series(0, i.shards - 1) s"
-                        " on conflict do nothing", why, why_size);
+    return pg_run(conn,
+                  "insert into relay_cursors (shard) select s from installation i, generate_series(0, i.shards - 1) s"
+                  " on conflict do nothing",
+                  why, why_size);
 }
 
 bool schema_migrate(PGconn *conn, uint32_t shards, void (*progress)(const char *what), char *why, size_t why_size)
 {
-    bool ok = pg_run(conn, BEGIN, why, why_size) && refuse_newer(conn, why, why_size)
-              && apply_all(conn, progress, why, why_size) && make_installation(conn, shards, why, why_size);
+    bool ok = pg_run(conn, BEGIN, why, why_size) && refuse_newer(conn, why, why_size) &&
+              apply_all(conn, progress, why, why_size) && make_installation(conn, shards, why, why_size);
     char ignored[64];
     if (!ok) {
         pg_run(conn, "rollback", ignored, sizeof ignored);
@@ -165,7 +173,8 @@ bool schema_check(PGconn *conn, char *why, size_t why_size)
         if (same < 0)
             return false;
         if (!same) {
-            snprintf(why, why_size, "the database's %s is not this binary's: run `tidings migrate`", embedded_sql[i].name);
+            snprintf(why, why_size, "the database's %s is not this binary's: run `tidings migrate`",
+                     embedded_sql[i].name);
             return false;
         }
     }
@@ -191,11 +200,13 @@ static bool read_installation(PGconn *conn, PGresult *r, struct installation *ou
 
 bool installation_load(PGconn *conn, struct installation *out, char *why, size_t why_size)
 {
-    PGresult *r = PQexec(conn, "select shards, coalesce(partitions, 0), encode(referral_code_key, 'hex') from installation");
+    PGresult *r =
+        PQexec(conn, "select shards, coalesce(partitions, 0), encode(referral_code_key, 'hex') from installation");
     return read_installation(conn, r, out, why, why_size);
 }
 
-bool installation_set_partitions(PGconn *conn, uint32_t partitions, struct installation *out, char *why, size_t why_size)
+bool installation_set_partitions(PGconn *conn, uint32_t partitions, struct installation *out, char *why,
+                                 size_t why_size)
 {
     char n[16];
     snprintf(n, sizeof n, "%" PRIu32, partitions);

@@ -23,6 +23,7 @@ bool schema_check(PGconn *conn, char *why, size_t why_size);
 
 bool installation_load(PGconn *conn, struct installation *out, char *why, size_t why_size);
 /* Fixes the topic's partitions when they are not fixed yet; then *out says what holds. */
-bool installation_set_partitions(PGconn *conn, uint32_t partitions, struct installation *out, char *why, size_t why_size);
+bool installation_set_partitions(PGconn *conn, uint32_t partitions, struct installation *out, char *why,
+                                 size_t why_size);
 
 #endif

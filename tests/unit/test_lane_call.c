@@ -71,8 +71,8 @@ static void test_results(void **state)
     PGresult *r = make_result(COLUMNS);
     add_row(r, 0, 1, 0, user, 6, 12); /* two events, given out of order */
     add_row(r, 1, 1, 0, user, 5, 11);
-    add_row(r, 2, 2, 2, user, 0, 0);  /* address taken */
-    add_row(r, 3, 3, 9, user, 0, 0);  /* again */
+    add_row(r, 2, 2, 2, user, 0, 0); /* address taken */
+    add_row(r, 3, 3, 9, user, 0, 0); /* again */
     assert_true(lane_call_decode(&call, r, batch, 4));
     assert_int_equal(call.results[0].err, ERR_NONE);
     assert_int_equal(call.results[0].events, 2);

@@ -21,7 +21,7 @@ static void test_empty(void **state)
     struct pgarray a = {0};
     pgarray_begin(&a, PG_OID_INT4);
     pgarray_end(&a);
-    static const char empty[] = "\0\0\0\0"  /* no dimension */
+    static const char empty[] = "\0\0\0\0" /* no dimension */
                                 "\0\0\0\0"
                                 "\0\0\0\27";
     assert_bytes(&a, empty, 12);

@@ -20,7 +20,7 @@ struct log_entry {
 struct kafka {
     struct log_entry sent[PARTITIONS][EVENTS * 8]; /* in flight, in order */
     size_t first[PARTITIONS], last[PARTITIONS];
-    int64_t acked[PARTITIONS];                     /* highest seq that the partition's log holds */
+    int64_t acked[PARTITIONS]; /* highest seq that the partition's log holds */
     bool refuse;
 };
 
@@ -42,8 +42,13 @@ static void make_rows(void)
     for (uint32_t s = 0; s < SHARDS; s++)
         for (int i = 0; i < EVENTS; i++) {
             uint32_t c = (uint32_t)(rand() % (CAMPAIGNS / SHARDS)) * SHARDS + s;
-            rows[s][i] = (struct event_row){.shard = s, .seq = i + 1, .version = i + 1, .type = EVENT_USER_SIGNED_UP,
-                                            .at_us = 1000 + i, .id = uuid_v7(), .campaign_id = campaigns[c]};
+            rows[s][i] = (struct event_row){.shard = s,
+                                            .seq = i + 1,
+                                            .version = i + 1,
+                                            .type = EVENT_USER_SIGNED_UP,
+                                            .at_us = 1000 + i,
+                                            .id = uuid_v7(),
+                                            .campaign_id = campaigns[c]};
             partition_of[s][i] = hashes[c] % PARTITIONS;
         }
 }
