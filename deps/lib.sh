@@ -294,7 +294,7 @@ kafka_jars() {
 
 # One of Kafka's tools. It lives for a second or two: the compiler that is best in the long run would only cost time.
 kafka_tool() { # CLASS ARGUMENT…
-    java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+    java -Xmx128m -XX:-UsePerfData -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
         -Dlog4j2.configurationFile="$project_dir/deps/kafka/log4j2.properties" -cp "$kafka_lib/*" "$@" </dev/null 9>&-
 }
 
@@ -385,9 +385,12 @@ kafka_format() {
 kafka_launch() {
     local dir=$1 pid deadline=$((SECONDS + start_timeout_s))
     [ ! -e "$dir/log" ] || mv "$dir/log" "$dir/log.old"
+    # What it unpacks for itself would stay in /tmp when it is killed.
+    rm -rf "$dir/tmp"
+    mkdir "$dir/tmp"
     # In a session of its own: a Ctrl-C for the script must not reach it. Its descriptors are its own as well.
     # (setsid does not fork here, since a background job of a script leads no group: $! is java itself.)
-    setsid bash -c 'cd / && exec java "$@"' java -Xmx512m \
+    setsid bash -c 'cd / && exec java "$@"' java -Xmx512m -XX:-UsePerfData -Djava.io.tmpdir="$dir/tmp" \
         -Dlog4j2.configurationFile="$project_dir/deps/kafka/log4j2.properties" -cp "$kafka_lib/*" \
         kafka.Kafka "$dir/server.properties" </dev/null >"$dir/log" 2>&1 9>&- &
     pid=$!

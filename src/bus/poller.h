@@ -20,7 +20,7 @@ struct poller {
 int poller_open(struct poller *p, uv_loop_t *loop, uint64_t interval_ms, void (*on_ready)(void *arg), void *arg);
 void poller_watch(struct poller *p, rd_kafka_queue_t *queue);   /* may be called for several queues */
 void poller_unwatch(struct poller *p, rd_kafka_queue_t *queue); /* before the queue is destroyed */
-void poller_poke(struct poller *p); /* on_ready will be called in the loop's next turn */
+void poller_poke(struct poller *p);                             /* on_ready will be called in the loop's next turn */
 void poller_close(struct poller *p, void (*on_closed)(void *arg));
 
 #endif

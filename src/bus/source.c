@@ -20,7 +20,7 @@
 #include "core/log.h"
 
 #define WAKE_MS 100
-#define TAKE_MAX 256              /* messages per call into librdkafka */
+#define TAKE_MAX 256 /* messages per call into librdkafka */
 #define LOG_EVERY_US 30000000
 #define DESTROY_RESERVE_US 500000 /* of the time to close, kept for the destruction */
 
@@ -152,15 +152,9 @@ static void on_event(struct source *s, rd_kafka_event_t *event)
 {
     const rd_kafka_message_t *m;
     switch (rd_kafka_event_type(event)) {
-    case RD_KAFKA_EVENT_REBALANCE:
-        on_rebalance(s, event);
-        break;
-    case RD_KAFKA_EVENT_ERROR:
-        on_error(s, rd_kafka_event_error(event), rd_kafka_event_error_string(event));
-        break;
-    case RD_KAFKA_EVENT_OFFSET_COMMIT:
-        on_commit(s, event);
-        break;
+    case RD_KAFKA_EVENT_REBALANCE: on_rebalance(s, event); break;
+    case RD_KAFKA_EVENT_ERROR: on_error(s, rd_kafka_event_error(event), rd_kafka_event_error_string(event)); break;
+    case RD_KAFKA_EVENT_OFFSET_COMMIT: on_commit(s, event); break;
     case RD_KAFKA_EVENT_STATS: /* the only place that tells whether a broker is connected */
         s->up = strstr(rd_kafka_event_stats(event), "\"state\":\"UP\"") != NULL;
         break;
@@ -168,8 +162,7 @@ static void on_event(struct source *s, rd_kafka_event_t *event)
         while ((m = rd_kafka_event_message_next(event)))
             on_message(s, m);
         break;
-    default:
-        break;
+    default: break;
     }
 }
 
@@ -184,7 +177,8 @@ static void on_ready(void *arg)
     }
     if (!s->leaving)
         s->events->on_wake(s->arg);
-    else if (s->close_failed || rd_kafka_consumer_closed(s->rk) || clock_mono_us() >= s->deadline_us - DESTROY_RESERVE_US)
+    else if (s->close_failed || rd_kafka_consumer_closed(s->rk) ||
+             clock_mono_us() >= s->deadline_us - DESTROY_RESERVE_US)
         end(s);
 }
 
@@ -261,9 +255,9 @@ static rd_kafka_conf_t *consumer_conf(const struct config *config, const char *g
         {"partition.assignment.strategy", "range"}, /* cooperative-sticky loops in 2.0.2 */
         {"session.timeout.ms", "10000"},            /* after kill -9 the partitions wait so long */
         {"heartbeat.interval.ms", "2000"},
-        {"fetch.wait.max.ms", "100"},               /* one fetch per broker at a time: an idle partition must not hold up others */
+        {"fetch.wait.max.ms", "100"}, /* one fetch per broker at a time: an idle partition must not hold up others */
         {"max.partition.fetch.bytes", "524288"},
-        {"queued.max.messages.kbytes", "1024"},     /* per partition, since each has a queue of its own */
+        {"queued.max.messages.kbytes", "1024"}, /* per partition, since each has a queue of its own */
         {"statistics.interval.ms", "5000"},
     };
     rd_kafka_conf_t *conf = kafka_conf(config, group);

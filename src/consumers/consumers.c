@@ -28,9 +28,9 @@ struct consumers {
     struct db_pool *db;
     struct group **groups;
     size_t group_count;
-    size_t open;             /* groups that have not stopped, and the timer */
-    bool left_behind;        /* a worker hangs: what it uses is never freed */
-    uv_timer_t timer;        /* the next trim; while stopping, the end of draining */
+    size_t open;      /* groups that have not stopped, and the timer */
+    bool left_behind; /* a worker hangs: what it uses is never freed */
+    uv_timer_t timer; /* the next trim; while stopping, the end of draining */
     struct trim_job trim;
     _Atomic int64_t stop_at; /* see struct run */
     void (*on_stopped)(void *arg);
@@ -147,8 +147,8 @@ struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const st
     for (const struct handler *const *h = all_handlers; *h; h++) {
         if (!enabled(config, (*h)->group))
             continue;
-        const struct group_options options = {.loop = loop, .inbox = inbox, .config = config, .handler = *h,
-                                              .db = c->db, .stop_at = &c->stop_at};
+        const struct group_options options = {
+            .loop = loop, .inbox = inbox, .config = config, .handler = *h, .db = c->db, .stop_at = &c->stop_at};
         c->groups = xrealloc(c->groups, (c->group_count + 1) * sizeof(struct group *));
         c->groups[c->group_count] = group_start(&options, why, why_size);
         if (!c->groups[c->group_count])

@@ -17,17 +17,18 @@ struct consumers;
 bool consumers_check(const struct config *config, char *why, size_t why_size);
 
 /* Starts the groups that GROUPS_ENABLED names. Kafka and Postgres may be absent: each part keeps trying with back-off.
- * NULL with a sentence in why when a name in GROUPS_ENABLED is unknown or a thread cannot be made. config, loop and inbox
- * must outlive it. */
+ * NULL with a sentence in why when a name in GROUPS_ENABLED is unknown or a thread cannot be made. config, loop and
+ * inbox must outlive it. */
 struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const struct config *config, char *why,
                                   size_t why_size);
 
 /* Whether every group has its Kafka connection (joined its group, or at least reached a broker); for /readyz. */
 bool consumers_ready(const struct consumers *c);
 
-/* Stops taking records, lets running handlers end, commits offsets, leaves the groups, then calls on_stopped on the loop
- * and frees everything. What has not ended by deadline_us (clock_mono_us) is abandoned: its offsets stay uncommitted. A worker that hangs
- * then (the log says so) still reads config: the process should end without freeing it. */
+/* Stops taking records, lets running handlers end, commits offsets, leaves the groups, then calls on_stopped on the
+ * loop and frees everything. What has not ended by deadline_us (clock_mono_us) is abandoned: its offsets stay
+ * uncommitted. A worker that hangs then (the log says so) still reads config: the process should end without freeing
+ * it. */
 void consumers_stop(struct consumers *c, int64_t deadline_us, void (*on_stopped)(void *arg), void *arg);
 
 /* For the start-up listing: calls each(arg, group, workers, processes) for every group that would run. */

@@ -14,7 +14,7 @@
 #include "core/pg.h"
 #include "handlers/sql.h"
 
-#define STATEMENT_STALLS 3     /* a worker's statement may take so many times DB_STALL_MS: it is set-based */
+#define STATEMENT_STALLS 3 /* a worker's statement may take so many times DB_STALL_MS: it is set-based */
 #define BACKOFF_BASE_MS 100
 #define BACKOFF_MAX_MS 5000
 #define LOG_EVERY_US 30000000
@@ -22,16 +22,16 @@
 struct db_pool {
     const struct config *config;
     pthread_mutex_t lock;
-    pthread_cond_t freed;      /* on CLOCK_MONOTONIC */
-    PGconn **idle;             /* a stack: the warmest first */
+    pthread_cond_t freed; /* on CLOCK_MONOTONIC */
+    PGconn **idle;        /* a stack: the warmest first */
     size_t idle_count;
-    size_t open;               /* idle, taken, and being opened */
+    size_t open; /* idle, taken, and being opened */
     bool stopped;
-    int failures;              /* to connect, in a row */
-    bool opening;              /* while failures > 0: one tries for all */
+    int failures; /* to connect, in a row */
+    bool opening; /* while failures > 0: one tries for all */
     int64_t down_until_us;
     int64_t logged_us;
-    char why[256];             /* of the last failure */
+    char why[256]; /* of the last failure */
 };
 
 struct db_pool *db_pool_new(const struct config *config)
@@ -58,8 +58,10 @@ static bool pin_session(const struct db_pool *p, PGconn *conn, char *why, size_t
 {
     char sql[128];
     long long ms = (long long)p->config->db_stall_ms * STATEMENT_STALLS;
-    snprintf(sql, sizeof sql, "select set_config('statement_timeout', '%lld', false), "
-             "set_config('idle_in_transaction_session_timeout', '%lld', false)", ms, ms);
+    snprintf(sql, sizeof sql,
+             "select set_config('statement_timeout', '%lld', false), "
+             "set_config('idle_in_transaction_session_timeout', '%lld', false)",
+             ms, ms);
     PGresult *r = sql_exec(conn, clock_mono_us() + p->config->db_stall_ms * 1000, NULL, sql, 0, NULL);
     bool ok = r && PQresultStatus(r) == PGRES_TUPLES_OK;
     if (!ok)
@@ -71,7 +73,8 @@ static bool pin_session(const struct db_pool *p, PGconn *conn, char *why, size_t
 /* Blocks, without the lock. */
 static PGconn *open_one(const struct db_pool *p, char *why, size_t why_size)
 {
-    PGconn *conn = pg_open(p->config->database_url, "tidings worker", (int)p->config->db_connect_timeout_s, why, why_size);
+    PGconn *conn =
+        pg_open(p->config->database_url, "tidings worker", (int)p->config->db_connect_timeout_s, why, why_size);
     if (conn && !pin_session(p, conn, why, why_size)) {
         PQfinish(conn);
         conn = NULL;

@@ -15,9 +15,9 @@ struct db_pool;
 
 struct db_pool *db_pool_new(const struct config *config); /* opens nothing yet; config must outlive it */
 
-/* A connection for the caller alone, until db_pool_give. Waits for one at most until deadline_us (clock_mono_us), opening
- * included about DB_CONNECT_TIMEOUT_SECONDS longer. NULL with a sentence in why: none is free, or Postgres is away
- * (at once, while the back-off after a failure lasts). */
+/* A connection for the caller alone, until db_pool_give. Waits for one at most until deadline_us (clock_mono_us),
+ * opening included about DB_CONNECT_TIMEOUT_SECONDS longer. NULL with a sentence in why: none is free, or Postgres is
+ * away (at once, while the back-off after a failure lasts). */
 PGconn *db_pool_take(struct db_pool *p, int64_t deadline_us, char *why, size_t why_size);
 /* Not in a transaction. A connection that is lost is closed. */
 void db_pool_give(struct db_pool *p, PGconn *conn);

@@ -26,13 +26,13 @@ struct dispatch_options {
 struct partition {
     int32_t id;
     struct watermark watermark;
-    int64_t committed;   /* the group's: offset last committed, -1 = none yet */
-    int64_t committing;  /* the group's: offset in the commit under way */
-    size_t items;        /* taken and not yet back for good */
-    size_t running;      /* of them with a worker */
-    bool closing;        /* revoked: what comes back unfinished is dropped */
-    bool orphan;         /* given up: goes when its last running item is back */
-    struct item *first;  /* its items, in no order */
+    int64_t committed;  /* the group's: offset last committed, -1 = none yet */
+    int64_t committing; /* the group's: offset in the commit under way */
+    size_t items;       /* taken and not yet back for good */
+    size_t running;     /* of them with a worker */
+    bool closing;       /* revoked: what comes back unfinished is dropped */
+    bool orphan;        /* given up: goes when its last running item is back */
+    struct item *first; /* its items, in no order */
 };
 
 struct dispatch;
@@ -54,8 +54,8 @@ void dispatch_add(struct dispatch *d, struct partition *p, struct item *it, cons
 /* A record with nothing to do. */
 void dispatch_skip(struct dispatch *d, struct partition *p, int64_t offset);
 
-/* Picks the next run when `share` workers will share what is ready: fills out[0..run_max), returns the count, 0 = nothing
- * is ready. A key's records stand together, in order. They are the worker's until dispatch_return. */
+/* Picks the next run when `share` workers will share what is ready: fills out[0..run_max), returns the count, 0 =
+ * nothing is ready. A key's records stand together, in order. They are the worker's until dispatch_return. */
 size_t dispatch_take(struct dispatch *d, size_t share, struct item **out);
 
 /* Takes a run back, each item with its result (and due_us, when it is to be tried again); finished ones are freed. */
@@ -64,8 +64,8 @@ void dispatch_return(struct dispatch *d, struct item *const *items, size_t count
 /* Makes the keys ready whose wait is over; returns when the next one is due, INT64_MAX = none waits. */
 int64_t dispatch_due(struct dispatch *d, int64_t now_us);
 
-size_t dispatch_ready(const struct dispatch *d);   /* records, or keys with one_per_key, that could run now */
-size_t dispatch_items(const struct dispatch *d);   /* taken and not finished, running ones included */
+size_t dispatch_ready(const struct dispatch *d); /* records, or keys with one_per_key, that could run now */
+size_t dispatch_items(const struct dispatch *d); /* taken and not finished, running ones included */
 size_t dispatch_running(const struct dispatch *d);
 
 #endif

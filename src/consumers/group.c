@@ -270,8 +270,8 @@ struct group *group_start(const struct group_options *options, char *why, size_t
     g->config = options->config;
     g->handler = h;
     group_metrics_init(&g->metrics, h->group);
-    g->env = (struct run_env){.config = g->config, .handler = h, .db = options->db, .metrics = &g->metrics,
-                              .stop_at = options->stop_at};
+    g->env = (struct run_env){
+        .config = g->config, .handler = h, .db = options->db, .metrics = &g->metrics, .stop_at = options->stop_at};
     const struct dispatch_options limits = {
         .window = (size_t)g->config->group_window,
         .window_bytes = WINDOW_BYTES,
@@ -285,8 +285,11 @@ struct group *group_start(const struct group_options *options, char *why, size_t
     g->source = source_open(options->loop, options->inbox, g->config, h->group, &source_events, g, why, why_size);
     if (!g->source)
         return NULL; /* as with the workers: the process does not start then, nothing is cleaned up */
-    const struct workers_options pool = {.name = h->group, .count = (size_t)group_workers(g->config, h),
-                                         .open = open_worker, .close = h->worker_close, .arg = g};
+    const struct workers_options pool = {.name = h->group,
+                                         .count = (size_t)group_workers(g->config, h),
+                                         .open = open_worker,
+                                         .close = h->worker_close,
+                                         .arg = g};
     g->workers = workers_start(options->inbox, &pool);
     if (!g->workers) {
         snprintf(why, why_size, "cannot make %zu worker threads for %s", pool.count, h->group);

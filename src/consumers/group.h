@@ -40,8 +40,8 @@ bool group_ready(const struct group *g);
 /* Runs a job of somebody else's on a worker. False: none is free now. */
 bool group_lend_worker(struct group *g, struct job *job);
 
-/* Lets what runs end until drain_us, commits, leaves the group; on_stopped comes once, at deadline_us (both clock_mono_us) at
- * the latest, and the group is gone. left_behind: a worker hangs and still uses what options named. */
+/* Lets what runs end until drain_us, commits, leaves the group; on_stopped comes once, at deadline_us (both
+ * clock_mono_us) at the latest, and the group is gone. left_behind: a worker hangs and still uses what options named. */
 void group_stop(struct group *g, int64_t drain_us, int64_t deadline_us, void (*on_stopped)(void *arg, bool left_behind),
                 void *arg);
 

@@ -21,25 +21,25 @@ struct group {
     struct source *source;
     struct workers *workers;
     struct dispatch *dispatch;
-    struct item **picked;             /* scratch of dispatch_take: run_max */
-    struct buf key;                   /* scratch of intake_read */
-    uv_timer_t timer;                 /* when something is due */
+    struct item **picked; /* scratch of dispatch_take: run_max */
+    struct buf key;       /* scratch of intake_read */
+    uv_timer_t timer;     /* when something is due */
     struct partition **partitions;
     size_t partition_count, next_partition;
-    struct partition *taking;         /* whose records on_record gets */
-    int64_t swept_us;                 /* commits and gauges: once a second */
-    uint64_t finished;                /* records, ever */
+    struct partition *taking; /* whose records on_record gets */
+    int64_t swept_us;         /* commits and gauges: once a second */
+    uint64_t finished;        /* records, ever */
     /* Outage: runs in a row that could not be tried. */
     int outage;
     int64_t outage_until_us, logged_us;
     /* Draining, committing, closing. */
     enum group_state state;
     int64_t state_until_us;
-    bool committing;                  /* a source_commit is under way */
-    bool revoked;                     /* source_release is still to be called */
+    bool committing; /* a source_commit is under way */
+    bool revoked;    /* source_release is still to be called */
     bool stopping;
     int64_t deadline_us;
-    int open_parts;                   /* source, workers and timer */
+    int open_parts; /* source, workers and timer */
     bool left_behind;
     void (*on_stopped)(void *arg, bool left_behind);
     void *arg;

@@ -70,8 +70,8 @@ static void work(struct job *job, void *state)
     run_items(&run->group->env, state, run->items, run->count);
 }
 
-/* A record that could not be tried. Should that happen again it is tried alone; and if others go through meanwhile, it may be
- * the record itself that makes its runs fail (a mail at which the server stalls): its attempts count then. */
+/* A record that could not be tried. Should that happen again it is tried alone; and if others go through meanwhile, it
+ * may be the record itself that makes its runs fail (a mail at which the server stalls): its attempts count then. */
 static void note_blocked(const struct group *g, struct item *it)
 {
     it->finished_before = g->finished;

@@ -1,5 +1,5 @@
-/* One record on its way through a group: taken from Kafka on the loop, waiting behind its key, with a worker, back again.
- * Whoever holds it owns it: the dispatch (loop thread), or, while `running`, the worker that has its run. */
+/* One record on its way through a group: taken from Kafka on the loop, waiting behind its key, with a worker, back
+ * again. Whoever holds it owns it: the dispatch (loop thread), or, while `running`, the worker that has its run. */
 #ifndef TIDINGS_CONSUMERS_ITEM_H
 #define TIDINGS_CONSUMERS_ITEM_H
 
@@ -22,29 +22,29 @@ enum item_result {
 };
 
 struct item {
-    struct record record;      /* what the handler sees */
+    struct record record; /* what the handler sees */
 
     /* The worker's: read by the loop once the run is back. */
     enum item_result result;
-    bool bury;                 /* not for the handler, record.reason says why: only a dead letter is written */
+    bool bury; /* not for the handler, record.reason says why: only a dead letter is written */
 
     /* The loop's. */
-    struct key_queue *key;     /* the worker may compare it with another item's, nothing else */
+    struct key_queue *key; /* the worker may compare it with another item's, nothing else */
     struct partition *partition;
     struct item *prev, *next;                     /* in its key's queue, in order */
     struct item *partition_prev, *partition_next; /* in its partition's list */
-    uint64_t ticket;           /* its partition's watermark's */
+    uint64_t ticket;                              /* its partition's watermark's */
     bool running;
-    int64_t due_us;            /* with ITEM_AGAIN and ITEM_BLOCKED: not before this time of clock_mono_us */
-    bool alone;                /* only in a run of its own: it may be what makes runs fail */
-    int blocked;               /* times it came back ITEM_BLOCKED */
-    uint64_t finished_before;  /* the group's count of finished records at that time */
-    bool suspect;              /* for the worker: others went through since it was blocked, and its run is its own now */
-    size_t bytes;              /* memory it stands for, an estimate */
+    int64_t due_us;           /* with ITEM_AGAIN and ITEM_BLOCKED: not before this time of clock_mono_us */
+    bool alone;               /* only in a run of its own: it may be what makes runs fail */
+    int blocked;              /* times it came back ITEM_BLOCKED */
+    uint64_t finished_before; /* the group's count of finished records at that time */
+    bool suspect;             /* for the worker: others went through since it was blocked, and its run is its own now */
+    size_t bytes;             /* memory it stands for, an estimate */
 
     size_t raw_key_len, raw_value_len;
     bool raw_key_null, raw_value_null;
-    char raw[];                /* the record's key, then its value, for a dead letter */
+    char raw[]; /* the record's key, then its value, for a dead letter */
 };
 
 /* A copy of a record, not yet parsed. Never NULL. */

@@ -16,8 +16,8 @@ struct key_queue {
     struct item *head, *tail;
     size_t count;
     enum key_state state;
-    int64_t due_us;                /* KEY_WAITING */
-    size_t heap_at;                /* KEY_WAITING */
+    int64_t due_us; /* KEY_WAITING */
+    size_t heap_at; /* KEY_WAITING */
     uint64_t hash;
     size_t len;
     char key[];
@@ -28,7 +28,7 @@ struct keys {
     size_t bucket_count, count;
     struct key_queue *ready_head, *ready_tail;
     size_t ready_keys, ready_items;
-    struct key_queue **heap;       /* by due_us, least first */
+    struct key_queue **heap; /* by due_us, least first */
     size_t heap_len, heap_cap;
 };
 
@@ -38,9 +38,9 @@ void keys_free(struct keys *k); /* the table; the queues must be gone */
 struct key_queue *keys_get(struct keys *k, const void *key, size_t len); /* made KEY_IDLE when it is new */
 void keys_push(struct keys *k, struct key_queue *q, struct item *it);    /* at the end */
 void keys_unlink(struct keys *k, struct key_queue *q, struct item *it);
-void keys_drop_if_empty(struct keys *k, struct key_queue *q);            /* not while KEY_HELD */
+void keys_drop_if_empty(struct keys *k, struct key_queue *q); /* not while KEY_HELD */
 
-void keys_set_ready(struct keys *k, struct key_queue *q);                /* at the end of the ready list */
+void keys_set_ready(struct keys *k, struct key_queue *q); /* at the end of the ready list */
 void keys_set_held(struct keys *k, struct key_queue *q);
 void keys_set_waiting(struct keys *k, struct key_queue *q, int64_t due_us);
 

@@ -89,8 +89,8 @@ static void give_up_apply(const struct run_env *env, struct item *const *items, 
         bury_one(env, items[0], NULL);
 }
 
-/* Runs apply until it is committed or known to fail. Returns how many of the items took part (those that fell behind are
- * taken out of the array), 0 when the matter is settled. */
+/* Runs apply until it is committed or known to fail. Returns how many of the items took part (those that fell behind
+ * are taken out of the array), 0 when the matter is settled. */
 static size_t apply(const struct run_env *env, void *worker, struct item **items, size_t count)
 {
     char why[200];
@@ -226,8 +226,8 @@ static void log_failure(const struct run_env *env, const struct record *r)
     uuid_format(r->event.campaign_id, campaign);
     log_warn(r->outcome == OUTCOME_REJECT ? "record is a dead letter" : "record failed, will be tried again", "group",
              env->handler->group, "event", parsed ? event : NULL, "campaign", parsed ? campaign : NULL, "type",
-             event_type_name(r->event.type), "partition", log_int(r->partition), "offset", log_int(r->offset), "attempt",
-             log_int(r->attempt + 1), "reason", r->reason);
+             event_type_name(r->event.type), "partition", log_int(r->partition), "offset", log_int(r->offset),
+             "attempt", log_int(r->attempt + 1), "reason", r->reason);
 }
 
 static int series_of(const struct item *it)

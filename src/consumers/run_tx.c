@@ -155,13 +155,11 @@ static enum tx_end explain(struct tx *t, char *why, size_t why_size)
     if (!t->failed)
         return TX_AWAY;
     switch (pg_classify(t->run.conn, t->failed)) {
-    case PG_DATA:
-        return TX_DATA;
+    case PG_DATA: return TX_DATA;
     case PG_BUG:
         log_error("a group's statement is refused by Postgres", "group", t->env->handler->group, "error", why);
         return TX_AWAY;
-    default:
-        return TX_AWAY;
+    default: return TX_AWAY;
     }
 }
 

@@ -38,7 +38,8 @@ enum tx_end run_tx_settle(const struct run_env *env, void *worker, struct item *
 /* Writes dead letters alone, for items that are rejected. */
 enum tx_end run_tx_bury(const struct run_env *env, struct item *const *items, size_t count, char *why, size_t why_size);
 
-/* A record to be tried again that has had RETRY_MAX_ATTEMPTS is rejected instead. apply and settle do that by themselves. */
+/* A record to be tried again that has had RETRY_MAX_ATTEMPTS is rejected instead. apply and settle do that by
+ * themselves. */
 void run_tx_give_up_spent(const struct run_env *env, struct record *r);
 
 #endif

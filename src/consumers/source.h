@@ -2,8 +2,8 @@
  * This header is the contract; bus/source.c fulfils it over librdkafka (bus may look at consumers, not the other way
  * round), and a test may link its own. Loop thread only; nothing here blocks.
  *
- * Partitions come with on_assign. They go with on_revoke: the callee takes no more from them, lets what runs end, commits,
- * and calls source_release; only then does the group's rebalance go on. */
+ * Partitions come with on_assign. They go with on_revoke: the callee takes no more from them, lets what runs end,
+ * commits, and calls source_release; only then does the group's rebalance go on. */
 #ifndef TIDINGS_CONSUMERS_SOURCE_H
 #define TIDINGS_CONSUMERS_SOURCE_H
 
@@ -36,8 +36,8 @@ struct source_events {
     void (*on_revoke)(void *arg, bool lost);
     void (*on_record)(void *arg, const struct source_record *r); /* within source_take */
     void (*on_committed)(void *arg, bool ok);                    /* once per source_commit that returned true */
-    void (*on_wake)(void *arg);   /* there may be records, or some 100 ms have passed */
-    void (*on_closed)(void *arg); /* once, after source_close; the source is gone */
+    void (*on_wake)(void *arg);                                  /* there may be records, or some 100 ms have passed */
+    void (*on_closed)(void *arg);                                /* once, after source_close; the source is gone */
 };
 
 /* Starts to consume KAFKA_TOPIC as consumer group KAFKA_GROUP_PREFIX + group, from the earliest record. Kafka may be

@@ -11,10 +11,10 @@ struct watermark {
     struct watermark_slot {
         int64_t next; /* the offset after the record */
         bool done;
-    } *slots;         /* a ring; records head..tail are not covered by `next` yet */
-    size_t cap;       /* a power of two, or 0 */
+    } * slots;  /* a ring; records head..tail are not covered by `next` yet */
+    size_t cap; /* a power of two, or 0 */
     uint64_t head, tail;
-    int64_t next;     /* offset to commit: all taken before it is finished; -1 before the first record */
+    int64_t next; /* offset to commit: all taken before it is finished; -1 before the first record */
 };
 
 void watermark_init(struct watermark *w);

@@ -15,7 +15,7 @@ struct worker {
     struct inbox_msg msg; /* sent once: the thread has ended */
     struct workers *workers;
     pthread_t thread;
-    bool joined;          /* the loop's */
+    bool joined; /* the loop's */
 };
 
 struct workers {
@@ -27,9 +27,9 @@ struct workers {
     bool stopping, abandoned;
     size_t refs; /* the owner's, each thread's, each message's in the inbox: the last one frees */
     /* The loop's. */
-    size_t count;   /* threads made */
-    size_t busy;    /* jobs in the pool */
-    size_t ended;   /* threads joined */
+    size_t count; /* threads made */
+    size_t busy;  /* jobs in the pool */
+    size_t ended; /* threads joined */
     void (*on_stopped)(void *arg);
     void *arg;
     char name[16];

@@ -19,9 +19,9 @@ struct mail {
 
 void mail_start(void); /* once per process or more often; any thread */
 
-/* Appends the message. crlf: lines end in CRLF (SMTP), else in LF (Maildir). eight_bit: bytes over 127 may stand as they
- * are; else such a body is quoted-printable. A body in ASCII always stands as it is, so links stay in one piece. Control
- * characters in header values are left out. False with a sentence in why: from or to is no address. */
+/* Appends the message. crlf: lines end in CRLF (SMTP), else in LF (Maildir). eight_bit: bytes over 127 may stand as
+ * they are; else such a body is quoted-printable. A body in ASCII always stands as it is, so links stay in one piece.
+ * Control characters in header values are left out. False with a sentence in why: from or to is no address. */
 bool mail_compose(const struct mail *m, bool crlf, bool eight_bit, struct buf *out, char *why, size_t why_size);
 
 /* The address of "Name <address>", for SMTP's envelope. False: there is none, or more than one. */

@@ -38,8 +38,8 @@ void smtp_global_start(void)
     pthread_once(&started, start);
 }
 
-/* libcurl says QUIT to a connection before it closes it, and waits two minutes for the answer, whatever its time-outs: a
- * server that hangs must not hold us so long. So its sockets are known here, and are shut down before that. */
+/* libcurl says QUIT to a connection before it closes it, and waits two minutes for the answer, whatever its time-outs:
+ * a server that hangs must not hold us so long. So its sockets are known here, and are shut down before that. */
 static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
     struct smtp *s = arg;
@@ -152,14 +152,11 @@ static enum smtp_end judge(const struct smtp *s, CURLcode code)
     long answer = 0;
     curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, &answer);
     switch (code) {
-    case CURLE_OK:
-        return SMTP_SENT;
+    case CURLE_OK: return SMTP_SENT;
     case CURLE_SEND_ERROR:         /* MAIL, RCPT or DATA was refused; or the connection broke */
     case CURLE_WEIRD_SERVER_REPLY: /* the message was refused after its end; or nonsense */
-    case CURLE_REMOTE_ACCESS_DENIED:
-        return answer >= 400 && answer <= 599 ? judge_answer(s, answer) : SMTP_UNAVAILABLE;
-    default:
-        return SMTP_UNAVAILABLE;
+    case CURLE_REMOTE_ACCESS_DENIED: return answer >= 400 && answer <= 599 ? judge_answer(s, answer) : SMTP_UNAVAILABLE;
+    default: return SMTP_UNAVAILABLE;
     }
 }
 

@@ -20,7 +20,8 @@ enum smtp_end {
 
 void smtp_global_start(void); /* once per process or more often; any thread */
 
-/* SMTP_URL, SMTP_STARTTLS, SMTP_USERNAME, SMTP_PASSWORD, SMTP_TIMEOUT_MS. config must outlive it. Connects when sending. */
+/* SMTP_URL, SMTP_STARTTLS, SMTP_USERNAME, SMTP_PASSWORD, SMTP_TIMEOUT_MS. config must outlive it. Connects when
+ * sending. */
 struct smtp *smtp_open(const struct config *config);
 void smtp_close(struct smtp *s); /* NULL is fine */
 

@@ -19,7 +19,8 @@ struct part {
     size_t len;
 };
 
-struct template {
+struct template
+{
     char *text; /* what the parts point into */
     struct part *parts;
     size_t count, cap;
@@ -46,8 +47,8 @@ static int find_name(const char *const *names, const char *name, size_t len)
 }
 
 /* Cuts one line into parts. end is where it ends; a body's line includes its line end. */
-static bool read_line(struct template *t, const char *at, const char *end, const char *const *names, int line, char *why,
-                      size_t why_size)
+static bool read_line(struct template *t, const char *at, const char *end, const char *const *names, int line,
+                      char *why, size_t why_size)
 {
     while (at < end) {
         const char *open = memmem(at, (size_t)(end - at), "{{", 2);
@@ -94,7 +95,8 @@ static bool read_all(struct template *t, const char *const *names, char *why, si
     static const char head[] = "Subject: ";
     size_t len = strlen(t->text);
     const char *end = t->text + len, *subject_end = memchr(t->text, '\n', len);
-    if (strncmp(t->text, head, sizeof head - 1) != 0 || !subject_end || subject_end + 1 >= end || subject_end[1] != '\n') {
+    if (strncmp(t->text, head, sizeof head - 1) != 0 || !subject_end || subject_end + 1 >= end ||
+        subject_end[1] != '\n') {
         snprintf(why, why_size, "it must begin with a line \"Subject: …\" and an empty line");
         return false;
     }
@@ -207,7 +209,8 @@ static void add_value(struct buf *out, const char *value, bool blanks)
     }
 }
 
-static void render(const struct template *t, size_t from, size_t to, const char *const *values, bool blanks, struct buf *out)
+static void render(const struct template *t, size_t from, size_t to, const char *const *values, bool blanks,
+                   struct buf *out)
 {
     for (size_t i = from; i < to; i++) {
         const struct part *p = &t->parts[i];

@@ -1,5 +1,5 @@
-/* Mail templates: a text file whose first line is "Subject: …", then an empty line, then the body, with {{name}} where a
- * value goes. Read once, then constant: any thread may render. */
+/* Mail templates: a text file whose first line is "Subject: …", then an empty line, then the body, with {{name}} where
+ * a value goes. Read once, then constant: any thread may render. */
 #ifndef TIDINGS_DELIVERY_TEMPLATE_H
 #define TIDINGS_DELIVERY_TEMPLATE_H
 
@@ -15,13 +15,14 @@ struct template;
 struct template *template_read(const char *text, size_t len, const char *const *names, char *why, size_t why_size);
 void template_free(struct template *t); /* NULL is fine */
 
-/* Reads templates_dir/<name> or, when templates_dir is NULL or has no such file, the built-in one of that name. why names
- * the file. */
+/* Reads templates_dir/<name> or, when templates_dir is NULL or has no such file, the built-in one of that name. why
+ * names the file. */
 struct template *template_load(const char *templates_dir, const char *name, const char *const *names, char *why,
                                size_t why_size);
 
-/* Writes subject and body (lines end in "\n"); values in the order of names, NULL = empty. Control characters, line ends
- * among them, are left out of values in the subject and become blanks in the body: a value cannot make a header or a line. */
+/* Writes subject and body (lines end in "\n"); values in the order of names, NULL = empty. Control characters, line
+ * ends among them, are left out of values in the subject and become blanks in the body: a value cannot make a header or
+ * a line. */
 void template_render(const struct template *t, const char *const *values, struct buf *subject, struct buf *body);
 
 #endif

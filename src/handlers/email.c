@@ -1,11 +1,11 @@
 /* email-workers: one mail per event, and a row in `mails` for it.
  *
- *   apply   reads what the mails are made of and enters the rows as 'sending' (or 'expired', 'discarded': nothing to send)
- *   call    composes and sends; the Message-ID comes from the event's id, so that a mail sent again is known as the same
+ *   apply   reads what the mails are made of and enters the rows as 'sending' ('expired', 'discarded': nothing to send)
+ *   call    composes and sends; the Message-ID comes from the event's id, so a mail sent again is known as the same
  *   settle  'sent', 'failed' (rejected), or 'sending' still (refused for now: tried again)
  *
- * A row that is 'sending' already was left by a crash or a failed attempt: its mail is sent (again). Any other row is the
- * memory that the event was handled. */
+ * A row that is 'sending' already was left by a crash or a failed attempt: its mail is sent (again). Any other row is
+ * the memory that the event was handled. */
 #include "handlers/email.h"
 
 #include <stdio.h>
@@ -26,10 +26,10 @@
 
 struct email_worker {
     struct email_texts texts;
-    struct smtp *smtp;           /* MAIL_TRANSPORT=smtp */
+    struct smtp *smtp; /* MAIL_TRANSPORT=smtp */
     char sender[EMAIL_SENDER_SIZE];
     bool has_code_key;
-    uint8_t code_key[16];        /* installation.referral_code_key, which never changes */
+    uint8_t code_key[16]; /* installation.referral_code_key, which never changes */
     struct buf subject, body, message;
 };
 
@@ -37,8 +37,8 @@ struct email_worker {
 struct email_job {
     struct mail_facts facts;
     char message_id[MESSAGE_ID_SIZE];
-    const char *planned;         /* status for a row that is new */
-    const char *counted;         /* what M_MAILS counts when the run has ended; NULL: nothing */
+    const char *planned; /* status for a row that is new */
+    const char *counted; /* what M_MAILS counts when the run has ended; NULL: nothing */
 };
 
 static bool transport_is(const struct config *c, const char *word)
@@ -281,10 +281,12 @@ static void deliver(const struct run *run, struct email_worker *w, struct record
             record_fail(r, OUTCOME_UNAVAILABLE, "%s", why);
         return;
     }
-    static const enum outcome outcomes[] = {[SMTP_SENT] = OUTCOME_DONE, [SMTP_RETRY] = OUTCOME_RETRY,
-                                            [SMTP_REJECT] = OUTCOME_REJECT, [SMTP_UNAVAILABLE] = OUTCOME_UNAVAILABLE};
-    enum smtp_end end = smtp_send(w->smtp, w->sender, job->facts.recipient, w->message.data, w->message.len, run->stop_at,
-                                  why, sizeof why);
+    static const enum outcome outcomes[] = {[SMTP_SENT] = OUTCOME_DONE,
+                                            [SMTP_RETRY] = OUTCOME_RETRY,
+                                            [SMTP_REJECT] = OUTCOME_REJECT,
+                                            [SMTP_UNAVAILABLE] = OUTCOME_UNAVAILABLE};
+    enum smtp_end end = smtp_send(w->smtp, w->sender, job->facts.recipient, w->message.data, w->message.len,
+                                  run->stop_at, why, sizeof why);
     if (end != SMTP_SENT)
         record_fail(r, outcomes[end], "%s", why);
 }

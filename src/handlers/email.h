@@ -24,8 +24,8 @@ struct mail_facts {
     char *campaign_name;
     char *landing_url; /* or NULL */
     char *recipient;
-    uint32_t place;    /* the recipient's; 0: the account */
-    int64_t verified;  /* the recipient's verified referrals */
+    uint32_t place;   /* the recipient's; 0: the account */
+    int64_t verified; /* the recipient's verified referrals */
     int64_t points_per_referral;
 };
 

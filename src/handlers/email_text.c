@@ -10,8 +10,9 @@
 
 /* The values that templates may use. */
 #define VALUES(X)                                                                                                      \
-    X(campaign) X(email) X(position) X(verified_referrals) X(referral_code) X(referral_link) X(verify_link)            \
-    X(milestone) X(participants)
+    X(campaign)                                                                                                        \
+    X(email) X(position) X(verified_referrals) X(referral_code) X(referral_link) X(verify_link) X(milestone)           \
+        X(participants)
 
 enum {
 #define VALUE_ENUM(name) VALUE_##name,
@@ -137,7 +138,8 @@ bool email_check(const struct config *c, char *why, size_t why_size)
         problem = "PUBLIC_URL must be a URL with a host";
     else if (!email_sender(c, sender, sizeof sender))
         problem = "MAIL_FROM must be one address, or a name and an address in angle brackets";
-    else if (strcmp(c->mail_transport, "smtp") == 0 && strncmp(c->smtp_url, "smtp://", 7) != 0 && strncmp(c->smtp_url, "smtps://", 8) != 0)
+    else if (strcmp(c->mail_transport, "smtp") == 0 && strncmp(c->smtp_url, "smtp://", 7) != 0 &&
+             strncmp(c->smtp_url, "smtps://", 8) != 0)
         problem = "SMTP_URL must begin with smtp:// or smtps://";
     if (problem) {
         snprintf(why, why_size, "%s", problem);

@@ -6,11 +6,13 @@
  *   2. call    with no transaction and no connection held (mail, webhook); only if the handler has it
  *   3. settle  in a second transaction on run->conn: record what call did; only if the handler has it
  * call and settle get the records for which apply has set `call`. A record that apply does not leave DONE must have no
- * effect in its transaction (if it is rejected, the dead letter is written there). A run may have several records of one
- * key, unless the handler has call.
+ * effect in its transaction (if it is rejected, the dead letter is written there). A run may have several records of
+ * one key, unless the handler has call.
  * Each step may set the outcome of a record that is still OUTCOME_DONE. Outcomes count only after the step's commit.
- * When a step's SQL fails with a data-class error the run is rolled back and halved until the culprit is alone, which is
- * then rejected; when the connection or Postgres fails, every record of the run is retried (OUTCOME_UNAVAILABLE). */
+ * When a step's SQL fails with a data-class error the run is rolled back and halved until the culprit is alone, which
+ * is then rejected; when the connection or Postgres fails, every record of the run is tried again
+ * (OUTCOME_UNAVAILABLE). A record that is unavailable alone while others get through is taken for the culprit: its
+ * attempts count. */
 #ifndef TIDINGS_HANDLERS_HANDLER_H
 #define TIDINGS_HANDLERS_HANDLER_H
 
@@ -32,36 +34,36 @@ enum outcome {
 };
 
 struct record {
-    struct event event;       /* parsed and of a type that the handler subscribes to */
+    struct event event; /* parsed and of a type that the handler subscribes to */
     int32_t partition;
     int64_t offset;
-    int attempt;              /* 0 the first time */
-    enum outcome outcome;     /* set by the handler; DONE on entry */
-    char reason[200];         /* for people: why not DONE */
-    bool known;               /* handled before: skip it. Set by the caller with .dedupe, else by the handler */
-    bool call;                /* set by apply: call and settle are wanted */
-    void *state;              /* the handler's own from apply on; goes to release when the run has ended, if not NULL */
+    int attempt;          /* 0 the first time */
+    enum outcome outcome; /* set by the handler; DONE on entry */
+    char reason[200];     /* for people: why not DONE */
+    bool known;           /* handled before: skip it. Set by the caller with .dedupe, else by the handler */
+    bool call;            /* set by apply: call and settle are wanted */
+    void *state;          /* the handler's own from apply on; goes to release when the run has ended, if not NULL */
 };
 
 struct run {
     const struct config *config;
-    PGconn *conn;             /* NULL in call; statements go through run_sql (sql.h) */
+    PGconn *conn; /* NULL in call; statements go through run_sql (sql.h) */
     struct record **records;
     size_t count;
-    void *worker;             /* what worker_open returned */
-    int64_t deadline_us;      /* clock_mono_us by which apply or settle must have its answers from Postgres */
+    void *worker;                   /* what worker_open returned */
+    int64_t deadline_us;            /* clock_mono_us by which apply or settle must have its answers from Postgres */
     const _Atomic int64_t *stop_at; /* 0; else the process stops, and call must return by then (clock_mono_us) */
 };
 
 struct handler {
-    const char *group;        /* consumer group, e.g. "email-workers" */
-    const char *processes;    /* for people: "user.*, referral.verified, campaign.*" */
-    uint32_t types;           /* set of (1u << enum event_type) */
-    bool dedupe;              /* the caller inserts (group, event id) into `handled` in apply's transaction and marks known
+    const char *group;     /* consumer group, e.g. "email-workers" */
+    const char *processes; /* for people: "user.*, referral.verified, campaign.*" */
+    uint32_t types;        /* set of (1u << enum event_type) */
+    bool dedupe;           /* the caller inserts (group, event id) into `handled` in apply's transaction and marks known
                                  ones; false: the handler's own rows are the memory (mails: one row per event) */
-    bool any_age;             /* with .dedupe: events older than HANDLED_KEEP_DAYS are handled too, because the effect is
+    bool any_age;          /* with .dedupe: events older than HANDLED_KEEP_DAYS are handled too, because the effect is
                                  computed from the source of truth and may be repeated */
-    int64_t fixed_pool;       /* > 0: always that many workers */
+    int64_t fixed_pool;    /* > 0: always that many workers */
     int64_t (*pool_size)(const struct config *c); /* else this; NULL: KAFKA_WORKER_POOL_SIZE */
     size_t (*run_max)(const struct config *c);    /* records per run at most; NULL: GROUP_RUN_MAX */
     /* Whether it could work with these settings, looked at once at start: false with a sentence in why. May be NULL. */

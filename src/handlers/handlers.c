@@ -53,7 +53,8 @@ static void clean(char *text)
 static void set_reason(struct record *r, const char *fmt, va_list args)
 {
     vsnprintf(r->reason, sizeof r->reason, fmt, args);
-    clean(r->reason); /* it goes into a text column, and may quote somebody else's bytes, or be cut within a character */
+    clean(
+        r->reason); /* it goes into a text column, and may quote somebody else's bytes, or be cut within a character */
 }
 
 void record_reason(struct record *r, const char *fmt, ...)

@@ -1,5 +1,5 @@
-/* position-workers: keep the leaderboard. A run's records of one campaign are one update, however many they are: the rows
- * are computed from verified_referrals, the events only say whose changed. */
+/* position-workers: keep the leaderboard. A run's records of one campaign are one update, however many they are: the
+ * rows are computed from verified_referrals, the events only say whose changed. */
 #include <stdlib.h>
 
 #include "handlers/handler.h"

@@ -156,7 +156,8 @@ static void finish(struct request *r, int status, enum err err, const char *cont
         add_header(req, "access-control-expose-headers", H2O_STRLIT(EXPOSED_HEADERS));
         h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL, H2O_STRLIT("no-store"));
     }
-    if (h->stopping)
+    /* libh2o goes on to the next request even when an answer could not be written. */
+    if (h->stopping || r->conn->shut)
         req->http1_is_persistent = 0;
 
     conn_set_state(r->conn, CONN_WRITING);

@@ -13,7 +13,7 @@
 bool listen_address(const char *text, struct sockaddr_storage *address, socklen_t *len, char *why, size_t why_size);
 
 /* Binds and listens. Returns the descriptor (non-blocking, close-on-exec) and writes the URL of where it really listens;
- * -1 with a sentence in why. user_timeout_ms: how long the kernel waits for a client to acknowledge what was sent. */
+ * -1 with a sentence in why. user_timeout_ms: how long the kernel waits for a client to take what was sent. */
 int listen_open(const char *text, unsigned user_timeout_ms, char url[LISTEN_URL_SIZE], char *why, size_t why_size);
 
 /* How many connections there may be: wanted, or what the limit of open files leaves. Raises the soft limit first, and

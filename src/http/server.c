@@ -47,7 +47,8 @@ struct http *http_start(uv_loop_t *loop, const struct http_options *options, cha
 {
     const struct config *config = options->config;
     char url[LISTEN_URL_SIZE];
-    int fd = listen_open(config->http_listen, (unsigned)config->http_idle_timeout_ms, url, why, why_size);
+    /* The kernel gives up later than conns_sweep, which sees to it that what such a client still wants is left undone. */
+    int fd = listen_open(config->http_listen, 2 * (unsigned)config->http_idle_timeout_ms, url, why, why_size);
     if (fd < 0)
         return NULL;
     struct http *h = xcalloc(1, sizeof *h);

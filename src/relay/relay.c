@@ -13,6 +13,7 @@ enum {
     PROBE_TIMEOUT_MS = 2000,
     BACKOFF_BASE_MS = 100,
     BACKOFF_MAX_MS = 5000,
+    FATAL_WAIT_US = 200000, /* for the delivery reports of a broken producer */
     STUCK_ATTEMPTS = 5, /* failed deliveries of one event in a row: it can never be delivered */
 };
 
@@ -151,11 +152,14 @@ static void on_acks_end(void *arg)
     outbox_fill(arg); /* there is room again */
 }
 
+/* The producer is of no use any more. Which event was at fault comes with the delivery reports, right after this. */
 static void on_fatal(void *arg, const char *why)
 {
     struct relay *r = arg;
-    if (r->producer)
-        reset_producer(r, why);
+    if (r->fatal_us != 0)
+        return;
+    r->fatal_us = clock_mono_us();
+    snprintf(r->trouble, sizeof r->trouble, "%s", why);
 }
 
 static void on_brokers_down(void *arg, const char *why)
@@ -214,9 +218,11 @@ static void reset_producer(struct relay *r, const char *why)
 {
     struct producer *p = r->producer;
     log_warn("a delivery to Kafka failed; sending again from the cursor with a new producer", "reason", why);
-    snprintf(r->trouble, sizeof r->trouble, "%s", why);
+    if (why != r->trouble)
+        snprintf(r->trouble, sizeof r->trouble, "%s", why);
     metric_inc(M_RELAY_RESETS);
     r->producer = NULL;
+    r->fatal_us = 0;
     window_rewind(r->window);
     r->open_parts++;
     producer_close(p, on_producer_closed, r);
@@ -319,6 +325,8 @@ static void on_tick(uv_timer_t *timer)
 {
     struct relay *r = timer->data;
     int64_t now_us = clock_mono_us();
+    if (r->fatal_us != 0 && now_us - r->fatal_us > FATAL_WAIT_US && r->producer)
+        reset_producer(r, r->trouble);
     if (r->window) {
         set_gauges(r, now_us);
         window_distrust_idle(r->window, now_us - IDLE_US);

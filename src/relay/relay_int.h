@@ -29,6 +29,7 @@ struct relay {
     struct window *window;     /* NULL until partitions are known */
     struct relay_shard *shard; /* by number */
     struct producer *producer; /* NULL: none at the moment */
+    int64_t fatal_us; /* since when the producer is broken; 0: it is not */
     int opening_attempt;
     bool from_postgres; /* what is being sent was read: for the metric */
     struct buf value;

@@ -97,7 +97,7 @@ class Extras:
 def directory(stack, request):
     """A directory for the test; its Envs' logs stay there until the stack goes."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:60].strip("-")
-    path = stack.directory / "tests" / f"{unique()}-{name}"
+    path = stack.directory / "tests" / f"{_run}-{unique()}-{name}"
     path.mkdir(parents=True)
     return path
 

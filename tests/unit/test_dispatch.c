@@ -1,6 +1,6 @@
-/* The dispatch: a key's records in order and on one run at a time, different keys in parallel, windows, retries, partitions
- * that are revoked with work in flight. The random test is the one that matters: workers, failures and rebalances against
- * a model that knows what must hold. */
+/* The dispatch: a key's records in order and on one run at a time, different keys in parallel, windows, retries,
+ * partitions that are revoked with work in flight. The random test is the one that matters: workers, failures and
+ * rebalances against a model that knows what must hold. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,8 +18,8 @@
 enum { RUN_MAX = 16, WINDOW = 64 };
 
 static const struct dispatch_options many_per_key = {.window = WINDOW, .window_bytes = 1 << 20, .run_max = RUN_MAX};
-static const struct dispatch_options one_per_key = {.window = WINDOW, .window_bytes = 1 << 20, .run_max = RUN_MAX,
-                                                    .one_per_key = true};
+static const struct dispatch_options one_per_key = {
+    .window = WINDOW, .window_bytes = 1 << 20, .run_max = RUN_MAX, .one_per_key = true};
 
 static struct item *make_item(int32_t partition, int64_t offset)
 {
@@ -194,11 +194,11 @@ struct model {
     bool one;
     struct partition *p[PARTITIONS];
     int64_t next_offset[PARTITIONS];
-    int64_t committed[PARTITIONS];       /* where a new assignment starts */
+    int64_t committed[PARTITIONS]; /* where a new assignment starts */
     struct item *run[RUNS][RUN_MAX];
     size_t run_count[RUNS];
     bool key_runs[KEYS];
-    int64_t key_done[PARTITIONS][KEYS];  /* offset finished last under this assignment */
+    int64_t key_done[PARTITIONS][KEYS]; /* offset finished last under this assignment */
     long finished;
     int64_t now;
 };

@@ -27,7 +27,10 @@ static void test_reason_is_text(void **state)
     char long_text[400];
     (void)state;
     record_reason(&r, "a\r\nb\xff\xc3\x28 \xed\xa0\x80 \xf0\x9f\x98\x80 \xc0\x80 é");
-    assert_string_equal(r.reason, "a  b?" "?( ?" "?? \xf0\x9f\x98\x80 ?" "? é"); /* in pieces: trigraphs */
+    assert_string_equal(r.reason, "a  b?"
+                                  "?( ?"
+                                  "?? \xf0\x9f\x98\x80 ?"
+                                  "? é");        /* in pieces: trigraphs */
     for (size_t shift = 0; shift < 4; shift++) { /* cut within a character */
         memset(long_text, 'x', sizeof long_text);
         for (size_t i = shift; i + 4 < sizeof long_text; i += 4)

@@ -13,23 +13,24 @@
 
 #define ENVELOPE(type, data)                                                                                           \
     "{\"id\":\"01900000-0000-7000-8000-000000000001\",\"type\":\"" type                                                \
-    "\",\"account_id\":\"01900000-0000-7000-8000-0000000000aa\",\"campaign_id\":\"01900000-0000-7000-8000-0000000000cc\",\"data\":" \
-    data ",\"timestamp\":\"2025-01-01T12:00:00.000000Z\",\"version\":7}"
+    "\",\"account_id\":\"01900000-0000-7000-8000-0000000000aa\",\"campaign_id\":\"01900000-0000-7000-8000-"            \
+    "0000000000cc\",\"data\":" data ",\"timestamp\":\"2025-01-01T12:00:00.000000Z\",\"version\":7}"
 #define IN_CAMPAIGN "\"campaign_id\":\"01900000-0000-7000-8000-0000000000cc\""
 #define SIGNED_UP                                                                                                      \
-    ENVELOPE("user.signed_up", "{\"user_id\":\"01900000-0000-7000-8000-000000000011\"," IN_CAMPAIGN                    \
-                               ",\"email\":\"ann@example.org\"}")
+    ENVELOPE("user.signed_up",                                                                                         \
+             "{\"user_id\":\"01900000-0000-7000-8000-000000000011\"," IN_CAMPAIGN ",\"email\":\"ann@example.org\"}")
 #define VERIFIED                                                                                                       \
     ENVELOPE("referral.verified",                                                                                      \
-             "{\"referral_id\":\"01900000-0000-7000-8000-000000000021\",\"referrer_id\":\"01900000-0000-7000-8000-000000000022\"," \
+             "{\"referral_id\":\"01900000-0000-7000-8000-000000000021\",\"referrer_id\":\"01900000-0000-7000-8000-"    \
+             "000000000022\","                                                                                         \
              "\"referred_id\":\"01900000-0000-7000-8000-000000000023\"," IN_CAMPAIGN ",\"points_per_referral\":1}")
 
 extern const struct handler email_handler, position_handler;
 
 static struct item *read_text(const struct handler *h, const char *value, struct buf *key, int *series)
 {
-    const struct source_record r = {.partition = 3, .offset = 42, .key = "k", .key_len = 1, .value = value,
-                                    .value_len = value ? strlen(value) : 0};
+    const struct source_record r = {
+        .partition = 3, .offset = 42, .key = "k", .key_len = 1, .value = value, .value_len = value ? strlen(value) : 0};
     *series = -1;
     return intake_read(h, &r, key, series);
 }
@@ -77,7 +78,14 @@ static void test_ignored(void **state)
 static void test_malformed(void **state)
 {
     static const char *const values[] = {
-        NULL, "", "garbage", "{}", "[]", "{\"id\":\"x\"}", ENVELOPE("user.signed_up", "{}"), ENVELOPE("user.signed_up", "[]"),
+        NULL,
+        "",
+        "garbage",
+        "{}",
+        "[]",
+        "{\"id\":\"x\"}",
+        ENVELOPE("user.signed_up", "{}"),
+        ENVELOPE("user.signed_up", "[]"),
         "{\"id\":\"01900000-0000-7000-8000-000000000001\",\"type\":\"user.signed_up", /* cut off */
     };
     struct buf key = {0};

@@ -92,7 +92,8 @@ static void test_utf8(void **state)
         const char *header_end = strstr(text, "\n\n");
         for (const char *at = text; at < header_end; at++)
             assert_true((unsigned char)*at < 0x80);
-        assert_non_null(strstr(text, eight_bit ? "Content-Transfer-Encoding: 8bit" : "Content-Transfer-Encoding: quoted-printable"));
+        assert_non_null(strstr(text, eight_bit ? "Content-Transfer-Encoding: 8bit"
+                                               : "Content-Transfer-Encoding: quoted-printable"));
         if (eight_bit)
             assert_non_null(strstr(text, "\nhttp://x/?token=abc=def\n"));
         free(text);
@@ -131,8 +132,13 @@ static void test_injection(void **state)
     assert_string_equal(g_mime_message_get_subject(read), "xBcc: evil@example.combody");
     g_object_unref(read);
     free(text);
-    static const char *const addresses[] = {"a@b.example\r\nBcc: evil@example.com", "a@b.example, c@d.example",
-                                            "<a@b.example>", "a b@c.example", "nobody", "", "\"a\"@b.example"};
+    static const char *const addresses[] = {"a@b.example\r\nBcc: evil@example.com",
+                                            "a@b.example, c@d.example",
+                                            "<a@b.example>",
+                                            "a b@c.example",
+                                            "nobody",
+                                            "",
+                                            "\"a\"@b.example"};
     for (size_t i = 0; i < sizeof addresses / sizeof addresses[0]; i++) {
         m = plain;
         m.to = addresses[i];
@@ -168,12 +174,8 @@ static int start(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_line_ends),
-        cmocka_unit_test(test_utf8),
-        cmocka_unit_test(test_long_line),
-        cmocka_unit_test(test_injection),
-        cmocka_unit_test(test_sender),
+        cmocka_unit_test(test_plain),     cmocka_unit_test(test_line_ends), cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_long_line), cmocka_unit_test(test_injection), cmocka_unit_test(test_sender),
     };
     return cmocka_run_group_tests(tests, start, NULL);
 }

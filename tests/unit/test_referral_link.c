@@ -4,8 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 /* cmocka.h needs those before it */
-#include <cmocka.h>
 #include "domain/referral_link.h"
+#include <cmocka.h>
 
 static void check(const char *public_url, const char *landing_url, const char *expected)
 {

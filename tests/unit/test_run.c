@@ -20,9 +20,9 @@ enum { MAX = 64 };
 
 /* What the records are to suffer, by their offset. */
 static struct script {
-    bool bad_data[MAX];      /* apply's SQL fails */
-    bool bad_settle[MAX];    /* settle's SQL fails */
-    int away;                /* so many transactions find Postgres away; -1: all */
+    bool bad_data[MAX];   /* apply's SQL fails */
+    bool bad_settle[MAX]; /* settle's SQL fails */
+    int away;             /* so many transactions find Postgres away; -1: all */
     enum outcome in_apply[MAX], in_call[MAX];
     int applied[MAX], called[MAX], settled[MAX], buried[MAX], held[MAX];
     int transactions;

@@ -110,10 +110,8 @@ static void test_garbage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_render),
-        cmocka_unit_test(test_values_stay_values),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_built_in_and_files),
+        cmocka_unit_test(test_render),  cmocka_unit_test(test_values_stay_values),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_built_in_and_files),
         cmocka_unit_test(test_garbage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* The pool of worker threads: jobs run off the loop and come back to it, it stops when all are through, and a job that hangs
- * can be left behind. */
+/* The pool of worker threads: jobs run off the loop and come back to it, it stops when all are through, and a job that
+ * hangs can be left behind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -91,8 +91,11 @@ static void submit_some(void)
 
 static void start(void)
 {
-    const struct workers_options options = {.name = "test-workers-with-a-long-name", .count = THREADS,
-                                            .open = open_worker, .close = close_worker, .arg = &f};
+    const struct workers_options options = {.name = "test-workers-with-a-long-name",
+                                            .count = THREADS,
+                                            .open = open_worker,
+                                            .close = close_worker,
+                                            .arg = &f};
     f = (struct fixture){.loop_thread = uv_thread_self()};
     assert_int_equal(uv_loop_init(&f.loop), 0);
     assert_int_equal(inbox_open(&f.inbox, &f.loop), 0);
