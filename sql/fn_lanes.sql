@@ -96,13 +96,19 @@ begin
               order by u.campaign, u.email_key limit 1) as taken_by,
              case when c.no is null or (g.account <> 0 and g.account <> c.account) then 1
                   -- Places are dense and users are not deleted, so a referrer exists when its place is not past the last.
+                  -- One past it can still come into being, but only by the actions before it in this batch.
                   when g.referrer > c.last_place then
-                    case when row_number() over (partition by g.cid order by g.o) > 1 then 9 else 3 end
-                  when row_number() over (partition by g.cid, g.email_key order by g.o) > 1 then 9
+                    case when g.referrer < c.last_place + row_number() over (partition by g.cid order by g.o) then 9 else 3 end
                   else 0 end as err
       from given g join campaign c on c.cid = g.cid),
+    -- An address that an earlier action of the batch may take is looked at again when that is settled.
     decided as materialized (
-      select k.*, case when k.err <> 1 and k.taken_by is not null then 2 else k.err end as outcome from checked k),
+      select k.*, case when k.err <> 1 and k.taken_by is not null then 2
+                       when k.err <> 1 and count(*) filter (where k.err in (0, 9))
+                         over (partition by k.cid, k.email_key order by k.o rows between unbounded preceding and 1 preceding) > 0
+                         then 9
+                       else k.err end as outcome
+      from checked k),
     placed as materialized (
       select d.*, (d.last_place + row_number() over (partition by d.cid order by d.o))::int as place
       from decided d where d.outcome = 0),
@@ -259,12 +265,18 @@ create or replace function lane_outcome(p_shard int[], p_after bigint[], p_event
 returns table (of_action int, err int, object_id uuid, place int, landing_url text, account_id uuid,
                shard int, seq bigint, version bigint, type smallint, at timestamptz, event_id uuid, data text)
 language sql stable as $$
-  with found as (
+  -- One range read per shard, from where the lane last knew it, whatever the statistics say; then the small sets meet.
+  with later as materialized (
+    select e.*
+    from (select g.shard, min(g.after) as after from unnest(p_shard, p_after) as g(shard, after) group by g.shard) d
+    cross join lateral (select x.* from events x where x.shard = d.shard and x.seq > d.after
+                        order by x.shard, x.seq offset 0) e),
+  found as (
     select g.o::int as o, e.*,
            first_value((e.data::json ->> case e.type when 7 then 'campaign_id' else 'user_id' end)::uuid)
              over (partition by g.o order by e.seq) as object_id
-    from unnest(p_shard, p_after, p_event) with ordinality as g(shard, after, event, o)
-    join events e on e.shard = g.shard and e.seq > g.after and left(e.id::text, 35) = left(g.event::text, 35))
+    from unnest(p_event) with ordinality as g(event, o)
+    join later e on left(e.id::text, 35) = left(g.event::text, 35))
   select f.o, 0, f.object_id, ('x' || right(f.object_id::text, 8))::bit(32)::int, c.landing_url, c.account_id,
          f.shard, f.seq, f.version, f.type, f.at, f.id, f.data
   from found f join campaigns c on c.no = f.aggregate

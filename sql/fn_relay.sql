@@ -6,17 +6,25 @@ $$;
 
 -- The events of a shard from p_from on, in order. The row at p_from itself is the last one acknowledged: it tells whether
 -- the database still has the past that the relay saw.
+-- Rows that are visible may not be replicated yet (their session was ended while it waited for the standby). Where there is
+-- a synchronous standby, the reading transaction writes to the WAL too, so that its own commit vouches for what it read.
 create or replace function relay_read(p_shard int, p_from bigint, p_limit int)
 returns table (seq bigint, version bigint, type smallint, format smallint, at timestamptz, id uuid, account_id uuid,
                campaign_id uuid, data text)
-language sql stable as $$
+language plpgsql volatile as $$
+#variable_conflict use_column
+begin
+  return query
   select e.seq, e.version, e.type, e.format, e.at, e.id,
          coalesce(c.account_id, (select a.id from accounts a where a.no = -e.aggregate)), c.id, e.data
   from events e left join campaigns c on c.no = e.aggregate
   where e.shard = p_shard and e.seq >= p_from
   order by e.shard, e.seq
-  limit p_limit
-$$;
+  limit p_limit;
+  if current_setting('synchronous_standby_names') <> '' then
+    perform pg_logical_emit_message(true, 'tidings', 'relay');
+  end if;
+end $$;
 
 -- Saves cursors with the event at each; never backwards, never past what is there.
 create or replace function relay_save(p_shard int[], p_seq bigint[]) returns bigint language sql volatile as $$

@@ -45,6 +45,7 @@ struct app {
     uv_work_t boot;
     bool boot_running, booted;
     int boot_attempt;
+    char booting_why[256];                   /* likewise */
     char boot_why[256];
 
     struct metric_series *events[EVENT_TYPE_MAX];
@@ -64,6 +65,13 @@ static void on_commit(void *arg, const struct event_row *rows, size_t count)
             metric_add(a->events[rows[i].type], 1);
     if (a->relay)
         relay_feed(a->relay, rows, count);
+}
+
+static void on_past_lost(void *arg)
+{
+    struct app *a = arg;
+    if (a->relay)
+        relay_alarm(a->relay, "the database has fewer events than were answered for: it went back in time");
 }
 
 /* Pool thread. The topic's partitions are fixed by the first process that sees it; they must spread over whole shards. */
@@ -122,11 +130,12 @@ static void request_stop(struct app *a, int exit_code);
 static void boot_work(uv_work_t *work)
 {
     struct app *a = work->data;
-    a->boot_why[0] = '\0';
-    PGconn *conn = pg_open(a->config->database_url, "tidings-boot", (int)a->config->db_connect_timeout_s, a->boot_why,
-                           sizeof a->boot_why);
-    if (conn && (!schema_check(conn, a->boot_why, sizeof a->boot_why) ||
-                 !installation_load(conn, &a->booting, a->boot_why, sizeof a->boot_why)))
+    a->booting_why[0] = '\0';
+    PGconn *conn = pg_open(a->config->database_url, "tidings-boot", (int)a->config->db_connect_timeout_s, a->booting_why,
+                           sizeof a->booting_why);
+    if (conn && (!pg_require_primary(conn, a->booting_why, sizeof a->booting_why) ||
+                 !schema_check(conn, a->booting_why, sizeof a->booting_why) ||
+                 !installation_load(conn, &a->booting, a->booting_why, sizeof a->booting_why)))
         a->booting.shards = 0;
     PQfinish(conn);
 }
@@ -139,6 +148,7 @@ static void boot_done(uv_work_t *work, int status)
     char why[256];
     (void)status;
     a->boot_running = false;
+    memcpy(a->boot_why, a->booting_why, sizeof a->boot_why);
     if (a->stopping)
         return;
     if (a->booting.shards == 0) {
@@ -306,7 +316,7 @@ static bool start(struct app *a, char *why, size_t why_size)
     }
     for (int t = EVENT_NONE + 1; t < EVENT_TYPE_MAX; t++)
         a->events[t] = metric_get(M_EVENTS, event_type_name((enum event_type)t), NULL);
-    a->lanes = lanes_start(&a->loop, a->config, on_commit, a);
+    a->lanes = lanes_start(&a->loop, a->config, on_commit, on_past_lost, a);
     a->reader = reader_start(&a->loop, a->config);
     a->http = http_start(&a->loop,
                          &(struct http_options){.config = a->config,
@@ -351,6 +361,10 @@ int command_serve(const struct config *config, int argc, char **argv)
     log_start(config->log_level, config->log_format);
     static struct app app; /* static, not on the stack: the watchdog may look at it to the very end */
     app.config = config;
+    /* Opening connections and searching for lost batches must not wait for each other. */
+    char threads[16];
+    snprintf(threads, sizeof threads, "%d", (int)(2 * config->lanes + config->readers + 6));
+    setenv("UV_THREADPOOL_SIZE", threads, 0);
     uv_loop_init(&app.loop);
     if (!start(&app, why, sizeof why)) {
         fprintf(stderr, "tidings: %s\n", why);

@@ -63,6 +63,19 @@ static void on_ready(void *arg)
         p->options.on_acks_end(p->options.arg);
 }
 
+/* The broker refuses a batch larger than the topic takes, and with that all events in it. */
+static void set_sizes(rd_kafka_conf_t *conf, int64_t max_message_bytes)
+{
+    enum { LEAST = 1000, MOST = 1000000, BATCH_OVERHEAD = 200 };
+    char text[32];
+    if (max_message_bytes < 0 || max_message_bytes > MOST)
+        return;
+    int64_t bytes = max_message_bytes < LEAST + BATCH_OVERHEAD ? LEAST : max_message_bytes - BATCH_OVERHEAD;
+    snprintf(text, sizeof text, "%" PRId64, bytes);
+    kafka_conf_set(conf, "message.max.bytes", text);
+    kafka_conf_set(conf, "batch.size", text);
+}
+
 static rd_kafka_conf_t *producer_conf(const struct config *config)
 {
     char linger[32];
@@ -85,9 +98,16 @@ struct producer *producer_open(uv_loop_t *loop, const struct producer_options *o
     p->loop = loop;
     p->options = *options;
     rd_kafka_conf_t *conf = producer_conf(options->config);
+    set_sizes(conf, options->max_message_bytes);
     p->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, why_size);
     if (!p->rk) {
         rd_kafka_conf_destroy(conf);
+        free(p);
+        return NULL;
+    }
+    if (poller_open(&p->poller, loop, 50, on_ready, p) != 0) {
+        snprintf(why, why_size, "no descriptor is left for a Kafka producer");
+        rd_kafka_destroy(p->rk);
         free(p);
         return NULL;
     }
@@ -96,7 +116,6 @@ struct producer *producer_open(uv_loop_t *loop, const struct producer_options *o
     rd_kafka_topic_conf_set(topic_conf, "message.timeout.ms", "0", ignored, sizeof ignored);
     p->topic = rd_kafka_topic_new(p->rk, options->config->kafka_topic, topic_conf);
     p->queue = rd_kafka_queue_get_main(p->rk);
-    poller_open(&p->poller, loop, 50, on_ready, p);
     poller_watch(&p->poller, p->queue);
     return p;
 }

@@ -15,6 +15,7 @@ struct producer;
 
 struct producer_options {
     const struct config *config;
+    int64_t max_message_bytes; /* of the topic: no batch is made larger; -1: not known */
     /* Per message, in order per partition: tag is what producer_send was given. error RD_KAFKA_RESP_ERR_NO_ERROR: the
      * brokers have it (acks=all). Any other: it failed, and the producer must be closed. */
     void (*on_ack)(void *arg, int32_t partition, int64_t tag, rd_kafka_resp_err_t error);

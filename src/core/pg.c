@@ -133,3 +133,17 @@ bool pg_run(PGconn *conn, const char *sql, char *why, size_t why_size)
     PQclear(result);
     return ok;
 }
+
+bool pg_require_primary(PGconn *conn, char *why, size_t why_size)
+{
+    PGresult *result = PQexec(conn, "select pg_is_in_recovery()");
+    bool ok = pg_classify(conn, result) == PG_OK;
+    if (!ok)
+        copy_message(PQerrorMessage(conn), why, why_size);
+    else if (PQgetvalue(result, 0, 0)[0] == 't') {
+        snprintf(why, why_size, "DATABASE_URL leads to a standby (add target_session_attrs=read-write)");
+        ok = false;
+    }
+    PQclear(result);
+    return ok;
+}

@@ -22,6 +22,9 @@ enum pg_failure pg_classify(const PGconn *conn, const PGresult *result);
  * each host of the URL, and for DNS as long as the resolver takes: never call on the loop thread. Returns a connection, or NULL with the reason in why. */
 PGconn *pg_open(const char *url, const char *application_name, int connect_timeout_s, char *why, size_t why_size);
 
+/* Whether the server takes writes; false with a sentence in why when it is a standby: what it shows may lag behind. Blocks. */
+bool pg_require_primary(PGconn *conn, char *why, size_t why_size);
+
 /* Runs one statement without rows; true on success, else the reason in why. Blocks. */
 bool pg_run(PGconn *conn, const char *sql, char *why, size_t why_size);
 

@@ -26,6 +26,8 @@ static const struct {
 static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
 {
     (void)arg;
+    if (!pg_require_primary(conn, why, why_size))
+        return false;
     if (!pg_run(conn,
                 "set enable_seqscan = off; set enable_bitmapscan = off; set enable_hashjoin = off;"
                 "set enable_mergejoin = off; set plan_cache_mode = force_generic_plan",
@@ -83,6 +85,7 @@ static void on_cursors(void *arg, const struct pglink_answer *answer)
         r->shard[shard].saved = seq;
     }
     r->cursors_known = true;
+    r->verified = true; /* nothing was sent before, so there is no past to compare */
     outbox_poll_heads(r);
 }
 
@@ -97,8 +100,8 @@ static void on_heads(void *arg, const struct pglink_answer *answer)
         int64_t seq = text_int(answer->result, i, 1);
         if (shard >= r->shards)
             continue;
-        if (seq < r->shard[shard].asked_cursor)
-            relay_raise_alarm(r, "the database has fewer events than Kafka acknowledged: it went back in time");
+        if (seq < r->shard[shard].asked_head)
+            relay_alarm(r, "the database has fewer events than it had: it went back in time");
         window_saw(r->window, shard, seq);
     }
     outbox_fill(r);
@@ -106,10 +109,10 @@ static void on_heads(void *arg, const struct pglink_answer *answer)
 
 void outbox_poll_heads(struct relay *r)
 {
-    if (!r->window || !r->cursors_known || r->heads_asked)
+    if (!r->window || !r->cursors_known || !r->verified || r->heads_asked)
         return;
     for (uint32_t i = 0; i < r->shards; i++)
-        r->shard[i].asked_cursor = window_cursor(r->window, i);
+        r->shard[i].asked_head = window_head(r->window, i);
     ask(r, "heads", 0, NULL, 0, on_heads, r, &r->heads_asked);
 }
 
@@ -122,7 +125,7 @@ static void on_saved(void *arg, const struct pglink_answer *answer)
 
 void outbox_save(struct relay *r)
 {
-    if (!r->window || !r->cursors_known || r->saving || r->alarm || !pglink_room(r->link))
+    if (!r->window || !r->cursors_known || !r->verified || r->saving || r->alarm || !pglink_room(r->link))
         return;
     struct buf shards = {0}, seqs = {0};
     int moved = 0;
@@ -190,7 +193,7 @@ static bool past_is_ours(struct relay *r, const struct relay_shard *s, const PGr
     bool there = PQntuples(rows) > 0 && (int64_t)get_be(rows, 0, 0) == s->read_from;
     if (there && (!window_id_at(r->window, s->no, s->read_from, &known) || uuid_equal(known, get_uuid(rows, 0, 5))))
         return true;
-    relay_raise_alarm(r, "an event that Kafka acknowledged is not in the database: it went back in time");
+    relay_alarm(r, "an event that Kafka acknowledged is not in the database: it went back in time");
     return false;
 }
 
@@ -215,7 +218,7 @@ static void on_rows(void *arg, const struct pglink_answer *answer)
 
 void outbox_fill(struct relay *r)
 {
-    if (!r->window || !r->cursors_known || !r->producer || r->alarm || r->closing)
+    if (!r->window || !r->cursors_known || !r->verified || !r->producer || r->alarm || r->closing)
         return;
     for (uint32_t i = 0; i < r->shards; i++) {
         struct relay_shard *s = &r->shard[i];
@@ -232,17 +235,67 @@ void outbox_fill(struct relay *r)
 
 /* --- connection ------------------------------------------------------------------------------------------------- */
 
+static void on_newest(void *arg, const struct pglink_answer *answer)
+{
+    struct relay_shard *s = arg;
+    struct relay *r = s->relay;
+    s->reading = false;
+    r->verifying--;
+    if (!rows_ok(r, answer, "read"))
+        return;
+    bool same = PQntuples(answer->result) == 1 && (int64_t)get_be(answer->result, 0, 0) == s->read_from &&
+                uuid_equal(s->newest, get_uuid(answer->result, 0, 5));
+    if (!same)
+        relay_alarm(r, "an event that was sent to Kafka is not in the database: it went back in time");
+    if (r->verifying > 0 || r->alarm || !pglink_up(r->link))
+        return;
+    r->verified = true;
+    outbox_poll_heads(r);
+}
+
+/* A new connection may lead to another server (a failover), which may have lost what the old one had. Before anything more
+ * is sent, each shard's newest event that we know must be there, under its id. */
+static void verify_past(struct relay *r)
+{
+    r->verifying = 0;
+    for (uint32_t i = 0; i < r->shards; i++) {
+        struct relay_shard *s = &r->shard[i];
+        if (!window_newest(r->window, i, &s->read_from, &s->newest))
+            continue;
+        char shard[16], from[24];
+        snprintf(shard, sizeof shard, "%" PRIu32, i);
+        snprintf(from, sizeof from, "%" PRId64, s->read_from);
+        const char *values[3] = {shard, from, "1"};
+        ask(r, "read", 3, values, 1, on_newest, s, &s->reading);
+        r->verifying += s->reading;
+    }
+    r->verified = r->verifying == 0;
+    if (r->verified)
+        outbox_poll_heads(r);
+}
+
 void outbox_begin(struct relay *r)
 {
-    if (r->cursors_known)
-        outbox_poll_heads(r);
-    else if (r->window && !r->cursors_asked)
+    if (!r->cursors_known && r->window && !r->cursors_asked)
         ask(r, "cursors", 0, NULL, 0, on_cursors, r, &r->cursors_asked);
+    else if (r->verified)
+        outbox_poll_heads(r);
 }
 
 static void on_up(void *arg)
 {
-    outbox_begin(arg);
+    struct relay *r = arg;
+    if (r->cursors_known)
+        verify_past(r);
+    else
+        outbox_begin(r);
+}
+
+static void on_down(void *arg, const char *why)
+{
+    struct relay *r = arg;
+    (void)why;
+    r->verified = false;
 }
 
 void outbox_open(struct relay *r)
@@ -255,6 +308,7 @@ void outbox_open(struct relay *r)
                                        .max_pending = r->shards + 4,
                                        .setup = setup,
                                        .on_up = on_up,
+                                       .on_down = on_down,
                                        .arg = r,
                                    });
 }

@@ -23,7 +23,7 @@ static void start_probe(struct relay *r);
 static void open_producer(struct relay *r);
 static void reset_producer(struct relay *r, const char *why);
 
-void relay_raise_alarm(struct relay *r, const char *why)
+void relay_alarm(struct relay *r, const char *why)
 {
     if (!r->alarm)
         log_error("the relay stopped and needs a person", "reason", why);
@@ -72,7 +72,7 @@ static size_t send_row(void *arg, uint32_t partition, const struct event_row *ro
     struct producer_header headers[8];
     rd_kafka_resp_err_t error;
     if (!event_type_name(row->type) || row->format != EVENT_FORMAT) {
-        relay_raise_alarm(r, "the events table has an event that this binary does not know: a newer tidings wrote it");
+        relay_alarm(r, "the events table has an event that this binary does not know: a newer tidings wrote it");
         return 0;
     }
     buf_clear(&r->value);
@@ -93,7 +93,7 @@ static size_t send_row(void *arg, uint32_t partition, const struct event_row *ro
 
 void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count, bool from_postgres)
 {
-    if (!r->producer || r->alarm || !r->cursors_known) {
+    if (!r->producer || r->alarm || !r->cursors_known || !r->verified) {
         for (size_t i = 0; r->window && i < count; i++)
             window_saw(r->window, rows[i].shard, rows[i].seq);
         return;
@@ -110,16 +110,23 @@ void relay_feed(struct relay *r, const struct event_row *rows, size_t count)
 
 /* --- acknowledgements ------------------------------------------------------------------------------------------- */
 
+/* Errors of the record itself; anything else (rights, a fenced producer) passes. */
+static bool is_records_fault(rd_kafka_resp_err_t error)
+{
+    return error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || error == RD_KAFKA_RESP_ERR_INVALID_MSG ||
+           error == RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE || error == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE ||
+           error == RD_KAFKA_RESP_ERR_INVALID_RECORD || error == RD_KAFKA_RESP_ERR_POLICY_VIOLATION;
+}
+
 /* An event that fails again and again, each time with a new producer, will never be delivered. */
 static void count_failure(struct relay *r, uint32_t partition, int64_t seq, rd_kafka_resp_err_t error)
 {
-    if (r->stuck_partition == partition && r->stuck_seq == seq)
-        r->stuck_count++;
-    else
-        r->stuck_count = 1;
-    r->stuck_partition = partition;
-    r->stuck_seq = seq;
-    if (r->stuck_count >= STUCK_ATTEMPTS)
+    if (partition >= r->partitions || !is_records_fault(error))
+        return;
+    struct stuck *stuck = &r->stuck[partition];
+    stuck->count = stuck->seq == seq ? stuck->count + 1 : 1;
+    stuck->seq = seq;
+    if (stuck->count >= STUCK_ATTEMPTS)
         halt_partition(r, partition, seq, error);
 }
 
@@ -130,12 +137,10 @@ static void on_ack(void *arg, int32_t partition, int64_t seq, rd_kafka_resp_err_
     if (!r->producer)
         return; /* reset earlier in this burst */
     if (error) {
-        /* A purge's own reports are of no interest; the first real failure of a partition is its oldest event's. */
-        if (error != RD_KAFKA_RESP_ERR__PURGE_QUEUE && error != RD_KAFKA_RESP_ERR__PURGE_INFLIGHT &&
-            error != RD_KAFKA_RESP_ERR__FATAL)
-            count_failure(r, (uint32_t)partition, seq, error);
-        reset_producer(r, rd_kafka_err2str(error));
-        return;
+        count_failure(r, (uint32_t)partition, seq, error);
+        if (is_records_fault(error) || r->fatal_us == 0)
+            reset_producer(r, rd_kafka_err2str(error));
+        return; /* of a broken producer: the report of the event at fault is awaited */
     }
     if (!window_ack(r->window, (uint32_t)partition, seq, clock_mono_us(), &at_us)) {
         reset_producer(r, "acknowledgements out of order");
@@ -149,7 +154,9 @@ static void on_ack(void *arg, int32_t partition, int64_t seq, rd_kafka_resp_err_
 
 static void on_acks_end(void *arg)
 {
-    outbox_fill(arg); /* there is room again */
+    struct relay *r = arg;
+    if (!r->stopping)
+        outbox_fill(r); /* there is room again */
 }
 
 /* The producer is of no use any more. Which event was at fault comes with the delivery reports, right after this. */
@@ -188,6 +195,7 @@ static void open_producer(struct relay *r)
 {
     struct producer_options options = {
         .config = r->config,
+        .max_message_bytes = r->facts.max_message_bytes,
         .on_ack = on_ack,
         .on_acks_end = on_acks_end,
         .on_fatal = on_fatal,
@@ -278,6 +286,7 @@ static void probe_done(uv_work_t *work, int status)
     warn_of_topic(r);
     r->window =
         window_new(r->shards, r->partitions, (size_t)r->config->relay_window, (size_t)r->config->relay_window_bytes);
+    r->stuck = xcalloc(r->partitions, sizeof *r->stuck);
     log_info("relay ready", "topic", r->config->kafka_topic, "partitions", log_int(r->partitions));
     open_producer(r);
     outbox_begin(r);
@@ -353,7 +362,7 @@ const char *relay_trouble(const struct relay *r)
         return r->trouble[0] ? r->trouble : "not yet connected";
     if (window_halted(r->window))
         return "an event cannot be delivered; its partition stopped";
-    return r->cursors_known ? "" : "the cursors are not read yet";
+    return r->cursors_known && r->verified ? "" : "the cursors are not read yet";
 }
 
 struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t shards, relay_fix_partitions fix,
@@ -394,6 +403,7 @@ static void on_last_closed(uv_handle_t *handle)
     window_free(r->window);
     buf_free(&r->value);
     free(r->shard);
+    free(r->stuck);
     free(r);
     on_stopped(arg);
 }

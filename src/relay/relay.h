@@ -23,6 +23,9 @@ struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t
 /* Committed events, in seq order per shard. Rows are used during the call only. */
 void relay_feed(struct relay *r, const struct event_row *rows, size_t count);
 
+/* Something that a person must look at: nothing is sent any more. why is copied. */
+void relay_alarm(struct relay *r, const char *why);
+
 /* Why events do not reach Kafka at the moment, for people; "" when they do. */
 const char *relay_trouble(const struct relay *r);
 

@@ -14,8 +14,9 @@ struct relay_shard {
     uint32_t no;
     bool reading; /* a range read is under way */
     int64_t read_from;
+    struct uuid newest;      /* the id that must be at read_from, while a new connection is verified */
     int64_t saved;           /* cursor as saved */
-    int64_t asked_cursor;    /* cursor when the heads were asked: they cannot be below it */
+    int64_t asked_head;      /* head known when the heads were asked: they cannot be below it */
     int64_t behind_since_us; /* since when the cursor is behind the head; 0: it is not */
 };
 
@@ -36,12 +37,15 @@ struct relay {
 
     struct pglink *link;
     bool cursors_known; /* read once from Postgres: nothing is sent before */
+    bool verified;                /* this connection was seen to have the past that we know; else nothing is sent */
+    uint32_t verifying;           /* shards whose past is being asked for */
     bool cursors_asked, heads_asked, saving;
     bool alarm; /* needs a person: nothing is sent any more */
 
-    int64_t stuck_seq; /* the event whose delivery failed last, and how often in a row */
-    uint32_t stuck_partition;
-    int stuck_count;
+    struct stuck { /* by partition: the event whose delivery failed last, and how often */
+        int64_t seq;
+        int count;
+    } *stuck;
 
     uv_timer_t timer; /* polls heads, saves cursors, sets gauges */
     uv_timer_t retry; /* back-off of the producer and of the probe */
@@ -75,6 +79,5 @@ void outbox_save(struct relay *r); /* saves cursors that moved */
 
 /* relay.c, for outbox.c */
 void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count, bool from_postgres);
-void relay_raise_alarm(struct relay *r, const char *why);
 
 #endif

@@ -225,6 +225,24 @@ bool window_id_at(const struct window *w, uint32_t shard, int64_t seq, struct uu
     return false;
 }
 
+bool window_newest(const struct window *w, uint32_t shard, int64_t *seq, struct uuid *id)
+{
+    *seq = 0;
+    for (uint32_t k = 0; k < w->per_shard; k++) {
+        const struct part *p = part_of(w, shard, k);
+        if (p->acked_seq > *seq) {
+            *seq = p->acked_seq;
+            *id = p->acked_id;
+        }
+        const struct sent *last = p->count > 0 ? &p->ring[(p->head + p->count - 1) % p->ring_size] : NULL;
+        if (last && last->seq > *seq) {
+            *seq = last->seq;
+            *id = last->id;
+        }
+    }
+    return *seq > 0;
+}
+
 int64_t window_oldest_us(const struct window *w)
 {
     int64_t oldest = INT64_MAX;

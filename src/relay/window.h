@@ -56,6 +56,8 @@ int64_t window_cursor(const struct window *w, uint32_t shard);
 int64_t window_head(const struct window *w, uint32_t shard);
 /* The id of the event at seq, when it is the last that one of the shard's partitions had acknowledged. */
 bool window_id_at(const struct window *w, uint32_t shard, int64_t seq, struct uuid *id);
+/* The shard's newest event whose id is known: in flight or acknowledged. False when there is none yet. */
+bool window_newest(const struct window *w, uint32_t shard, int64_t *seq, struct uuid *id);
 /* Event time of the oldest event in flight, INT64_MAX when none. */
 int64_t window_oldest_us(const struct window *w);
 size_t window_in_flight(const struct window *w);

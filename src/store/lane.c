@@ -143,6 +143,7 @@ static void transient(struct lane *l, const PGresult *r)
         requeue_batch(l);
         return;
     }
+    l->retries = 0;
     bool lock = state && strcmp(state, "55P03") == 0;
     fail_batch(l, lock ? ERR_OVERLOADED : ERR_DB_UNAVAILABLE);
     if (lock)
@@ -336,9 +337,13 @@ static void on_up(void *arg)
 {
     struct lane *l = arg;
     l->key = l->setup_key;
-    for (uint32_t i = 0; i < l->installation->shards; i++)
-        if (l->setup_heads[i] > l->heads[i])
-            l->heads[i] = l->setup_heads[i];
+    bool shorter = false;
+    for (uint32_t i = 0; i < l->installation->shards; i++) {
+        shorter = shorter || l->setup_heads[i] < l->heads[i];
+        l->heads[i] = l->setup_heads[i]; /* a lower bound is always safe: searches begin there */
+    }
+    if (shorter)
+        l->on_past_lost(l->arg);
     metric_set(l->m_up, 1);
     log_info("lane connected", "lane", l->name);
     lane_pump(l);

@@ -23,6 +23,7 @@ struct lane {
     const struct config *config;
     const struct installation *installation;
     lanes_on_commit on_commit;
+    void (*on_past_lost)(void *arg);
     void *arg;
     char name[40];
     struct pglink *link;

@@ -2,6 +2,7 @@
 #include "store/lane_session.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,35 +17,66 @@ static const char PINS[] = "set enable_seqscan = off; set enable_bitmapscan = of
                            "set enable_mergejoin = off; set plan_cache_mode = force_generic_plan;"
                            "set idle_in_transaction_session_timeout = '5s'";
 
+enum { STATEMENT_US = 5000000 };
+
+/* Waits for the connection's socket until the deadline; false when that has passed. */
+static bool wait_readable(PGconn *conn, int64_t deadline_us)
+{
+    int64_t left_ms = (deadline_us - clock_mono_us()) / 1000;
+    struct pollfd fd = {.fd = PQsocket(conn), .events = POLLIN};
+    return left_ms > 0 && poll(&fd, 1, (int)left_ms) != 0;
+}
+
+/* One statement with a deadline on our side: the server's own do not end a wait for a standby, nor a server that hangs.
+ * NULL: not in time (the connection is then of no use any more). */
+static PGresult *exec_in_time(PGconn *conn, const char *sql, int count, const char *const *values, int result_format)
+{
+    int64_t deadline_us = clock_mono_us() + STATEMENT_US;
+    PGresult *last = NULL, *r;
+    if (!PQsendQueryParams(conn, sql, count, NULL, values, NULL, NULL, result_format))
+        return NULL;
+    for (;;) {
+        while (PQisBusy(conn))
+            if (!wait_readable(conn, deadline_us) || !PQconsumeInput(conn)) {
+                PQclear(last);
+                return NULL;
+            }
+        if (!(r = PQgetResult(conn)))
+            return last;
+        PQclear(last);
+        last = r;
+    }
+}
+
+static void say_why(PGconn *conn, const PGresult *r, char *why, size_t why_size)
+{
+    const char *text = r ? PQresultErrorMessage(r) : PQerrorMessage(conn);
+    snprintf(why, why_size, "%.*s", (int)strcspn(text, "\n"), *text ? text : "no answer in time");
+}
+
 static bool query_one(PGconn *conn, const char *sql, char *value, size_t value_size, char *why, size_t why_size)
 {
-    PGresult *r = PQexec(conn, sql);
+    PGresult *r = exec_in_time(conn, sql, 0, NULL, 0);
     bool ok = PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1;
     if (ok)
         snprintf(value, value_size, "%s", PQgetvalue(r, 0, 0));
     else
-        snprintf(why, why_size, "%s", PQerrorMessage(conn));
+        say_why(conn, r, why, why_size);
     PQclear(r);
     return ok;
 }
 
 /* A transaction pooler hands statements to any backend: session locks and settings would be lost. It shows in the
- * backend's pid, and a standby in its recovery. */
+ * backend's pid. */
 static bool check_server(PGconn *conn, char *why, size_t why_size)
 {
-    char pid[32], recovery[8];
-    if (!query_one(conn, "select pg_backend_pid()", pid, sizeof pid, why, why_size) ||
-        !query_one(conn, "select pg_is_in_recovery()", recovery, sizeof recovery, why, why_size))
+    char pid[32];
+    if (!query_one(conn, "select pg_backend_pid()", pid, sizeof pid, why, why_size))
         return false;
-    if (atoi(pid) != PQbackendPID(conn)) {
-        snprintf(why, why_size, "DATABASE_URL leads to a connection pooler; lanes need a direct connection");
-        return false;
-    }
-    if (recovery[0] == 't') {
-        snprintf(why, why_size, "DATABASE_URL leads to a standby (add target_session_attrs=read-write)");
-        return false;
-    }
-    return true;
+    if (atoi(pid) == PQbackendPID(conn))
+        return pg_require_primary(conn, why, why_size);
+    snprintf(why, why_size, "DATABASE_URL leads to a connection pooler; lanes need a direct connection");
+    return false;
 }
 
 static bool read_heads(PGconn *conn, uint32_t shards, int64_t *heads, char *why, size_t why_size)
@@ -75,7 +107,7 @@ bool lane_session_setup(PGconn *conn, const struct config *config, const struct 
 static bool end_old_session(PGconn *conn, int64_t key, char *why, size_t why_size)
 {
     char sql[128], ignored[32];
-    if (!pg_run(conn, "set lock_timeout = '2s'", why, why_size))
+    if (!pg_run(conn, "set lock_timeout = '2s'", why, why_size)) /* the old backend takes a moment to end */
         return false;
     snprintf(sql, sizeof sql, "select end_lane_session(%" PRId64 ")", key);
     if (!query_one(conn, sql, ignored, sizeof ignored, why, why_size))
@@ -121,14 +153,14 @@ static PGresult *look_up(PGconn *conn, const struct lost_batch *lost, char *why,
     buf_addc(&after, '}');
     buf_addc(&ids, '}');
     const char *values[3] = {buf_cstr(&shards), buf_cstr(&after), buf_cstr(&ids)};
-    PGresult *r = PQexecParams(conn, "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[])", 3, NULL, values,
-                               NULL, NULL, 1);
+    PGresult *r =
+        exec_in_time(conn, "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[])", 3, values, 1);
     buf_free(&shards);
     buf_free(&after);
     buf_free(&ids);
     if (PQresultStatus(r) == PGRES_TUPLES_OK)
         return r;
-    snprintf(why, why_size, "%s", PQerrorMessage(conn));
+    say_why(conn, r, why, why_size);
     PQclear(r);
     return NULL;
 }
@@ -141,7 +173,7 @@ static PGresult *resolve_once(struct lost_batch *lost, const struct config *conf
         return NULL;
     PGresult *found = NULL;
     if (check_server(conn, lost->why, sizeof lost->why) &&
-        pg_run(conn, "set statement_timeout = '5s'", lost->why, sizeof lost->why) &&
+        pg_run(conn, PINS, lost->why, sizeof lost->why) &&
         end_old_session(conn, lost->key, lost->why, sizeof lost->why) && barrier(conn, lost->why, sizeof lost->why))
         found = look_up(conn, lost, lost->why, sizeof lost->why);
     PQfinish(conn);

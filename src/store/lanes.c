@@ -14,6 +14,7 @@ struct lanes {
     const struct config *config;
     const struct installation *installation; /* NULL until lanes_connect */
     lanes_on_commit on_commit;
+    void (*on_past_lost)(void *arg);
     void *arg;
     struct lane *lanes;
     size_t count;
@@ -33,12 +34,14 @@ static void on_check(uv_check_t *check)
         lane_pump(&l->lanes[i]);
 }
 
-struct lanes *lanes_start(uv_loop_t *loop, const struct config *config, lanes_on_commit on_commit, void *arg)
+struct lanes *lanes_start(uv_loop_t *loop, const struct config *config, lanes_on_commit on_commit,
+                          void (*on_past_lost)(void *arg), void *arg)
 {
     struct lanes *l = xcalloc(1, sizeof *l);
     l->loop = loop;
     l->config = config;
     l->on_commit = on_commit;
+    l->on_past_lost = on_past_lost;
     l->arg = arg;
     uv_check_init(loop, &l->check);
     l->check.data = l;
@@ -61,6 +64,7 @@ void lanes_connect(struct lanes *l, const struct installation *installation)
         lane->config = l->config;
         lane->installation = installation;
         lane->on_commit = l->on_commit;
+        lane->on_past_lost = l->on_past_lost;
         lane->arg = l->arg;
         snprintf(lane->name, sizeof lane->name, "tidings-lane-%zu", i);
         lane_start(lane);

@@ -17,8 +17,10 @@ struct lanes;
  * data are valid during the call. */
 typedef void (*lanes_on_commit)(void *arg, const struct event_row *rows, size_t count);
 
-/* Until lanes_connect every action is refused with ERR_DB_UNAVAILABLE. */
-struct lanes *lanes_start(uv_loop_t *loop, const struct config *config, lanes_on_commit on_commit, void *arg);
+/* on_past_lost: a new connection has fewer events than were committed before: the database went back in time.
+ * Until lanes_connect every action is refused with ERR_DB_UNAVAILABLE. */
+struct lanes *lanes_start(uv_loop_t *loop, const struct config *config, lanes_on_commit on_commit,
+                          void (*on_past_lost)(void *arg), void *arg);
 
 /* Opens LANES connections, once, when the installation is known; they come back by themselves, with back-off.
  * installation must outlive the lanes. */

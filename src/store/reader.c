@@ -153,7 +153,7 @@ static void fail_queue(struct reader *r, enum err err)
 static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
 {
     (void)arg;
-    if (!schema_check(conn, why, why_size) ||
+    if (!pg_require_primary(conn, why, why_size) || !schema_check(conn, why, why_size) ||
         !pg_run(conn, "set plan_cache_mode = force_generic_plan", why, why_size) ||
         !pg_run(conn, "set enable_seqscan = off; set enable_bitmapscan = off", why, why_size))
         return false;
