@@ -177,6 +177,7 @@ def test_too_many_connections(service, api):
             assert raw.answer() is None
     assert time.monotonic() - begin < 2 * SLOWNESS, "closed at once"
     assert service.metric("tidings_http_connections_refused_total") == 30
+    service.wait_log("HTTP_MAX_CONNECTIONS are open")
     assert service.log_text().count("HTTP_MAX_CONNECTIONS are open") == 1
     held.pop().close()
     wait_until(lambda: service.metric("tidings_http_connections") < 20, 5, "room again")
@@ -184,6 +185,7 @@ def test_too_many_connections(service, api):
         assert raw.ask("GET", "/healthz").status == 200
     for raw in held:
         raw.close()
+    wait_until(lambda: service.metric("tidings_http_connections") < 10, 10, "room for everybody again")
 
 
 def test_clients_that_vanish(env, service, api, users):
