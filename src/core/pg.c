@@ -147,3 +147,13 @@ bool pg_require_primary(PGconn *conn, char *why, size_t why_size)
     PQclear(result);
     return ok;
 }
+
+bool pg_prepare(PGconn *conn, const char *name, const char *sql, char *why, size_t why_size)
+{
+    PGresult *result = PQprepare(conn, name, sql, 0, NULL);
+    bool ok = pg_classify(conn, result) == PG_OK;
+    if (!ok)
+        copy_message(PQerrorMessage(conn), why, why_size);
+    PQclear(result);
+    return ok;
+}

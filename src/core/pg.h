@@ -25,6 +25,9 @@ PGconn *pg_open(const char *url, const char *application_name, int connect_timeo
 /* Whether the server takes writes; false with a sentence in why when it is a standby: what it shows may lag behind. Blocks. */
 bool pg_require_primary(PGconn *conn, char *why, size_t why_size);
 
+/* Prepares a statement; true on success, else the reason in why. Blocks. */
+bool pg_prepare(PGconn *conn, const char *name, const char *sql, char *why, size_t why_size);
+
 /* Runs one statement without rows; true on success, else the reason in why. Blocks. */
 bool pg_run(PGconn *conn, const char *sql, char *why, size_t why_size);
 

@@ -33,15 +33,9 @@ static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
                 "set enable_mergejoin = off; set plan_cache_mode = force_generic_plan",
                 why, why_size))
         return false;
-    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
-        PGresult *p = PQprepare(conn, statements[i].name, statements[i].sql, 0, NULL);
-        bool ok = PQresultStatus(p) == PGRES_COMMAND_OK;
-        if (!ok)
-            snprintf(why, why_size, "%s", PQerrorMessage(conn));
-        PQclear(p);
-        if (!ok)
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
+        if (!pg_prepare(conn, statements[i].name, statements[i].sql, why, why_size))
             return false;
-    }
     return true;
 }
 

@@ -1,4 +1,4 @@
-/* The relay's inside: relay.c owns the producer and the life cycle, outbox.c the reads from and saves to Postgres. */
+/* The relay's inside: relay.c owns the producer and the life cycle, send.c makes records, outbox.c the reads from and saves to Postgres. */
 #ifndef TIDINGS_RELAY_RELAY_INT_H
 #define TIDINGS_RELAY_RELAY_INT_H
 
@@ -30,22 +30,22 @@ struct relay {
     struct window *window;     /* NULL until partitions are known */
     struct relay_shard *shard; /* by number */
     struct producer *producer; /* NULL: none at the moment */
-    int64_t fatal_us; /* since when the producer is broken; 0: it is not */
+    int64_t fatal_us;          /* since when the producer is broken; 0: it is not */
     int opening_attempt;
     bool from_postgres; /* what is being sent was read: for the metric */
     struct buf value;
 
     struct pglink *link;
     bool cursors_known; /* read once from Postgres: nothing is sent before */
-    bool verified;                /* this connection was seen to have the past that we know; else nothing is sent */
-    uint32_t verifying;           /* shards whose past is being asked for */
+    bool verified;      /* this connection was seen to have the past that we know; else nothing is sent */
+    uint32_t verifying; /* shards whose past is being asked for */
     bool cursors_asked, heads_asked, saving;
     bool alarm; /* needs a person: nothing is sent any more */
 
     struct stuck { /* by partition: the event whose delivery failed last, and how often */
         int64_t seq;
         int count;
-    } *stuck;
+    } * stuck;
 
     uv_timer_t timer; /* polls heads, saves cursors, sets gauges */
     uv_timer_t retry; /* back-off of the producer and of the probe */
@@ -77,7 +77,8 @@ void outbox_fill(struct relay *r);  /* reads what the window misses, where no re
 void outbox_poll_heads(struct relay *r);
 void outbox_save(struct relay *r); /* saves cursors that moved */
 
-/* relay.c, for outbox.c */
+/* send.c */
+void relay_halt(struct relay *r, uint32_t partition, int64_t seq, rd_kafka_resp_err_t error);
 void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count, bool from_postgres);
 
 #endif

@@ -325,12 +325,7 @@ static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
     random_bytes(&l->setup_key, sizeof l->setup_key);
     if (!lane_session_setup(conn, l->config, l->installation, l->setup_key, l->setup_heads, why, why_size))
         return false;
-    PGresult *r = PQprepare(conn, "free_shards", "select free_shards($1)", 0, NULL);
-    bool ok = PQresultStatus(r) == PGRES_COMMAND_OK;
-    if (!ok)
-        snprintf(why, why_size, "%s", PQerrorMessage(conn));
-    PQclear(r);
-    return ok;
+    return pg_prepare(conn, "free_shards", "select free_shards($1)", why, why_size);
 }
 
 static void on_up(void *arg)

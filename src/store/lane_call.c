@@ -1,9 +1,10 @@
 /* The call of a lane: encodes a batch as binary parameters, decodes its rows. sql/fn_lanes.sql is the other side. */
 #include "store/lane_call.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/pg.h"
 
 /* Parameters of lane_apply. */
 enum {
@@ -66,24 +67,12 @@ bool lane_call_batched(enum action_kind kind)
     return kind != ACTION_CREATE_CAMPAIGN;
 }
 
-static bool prepare_one(PGconn *conn, const char *name, const char *sql, char *why, size_t why_size)
-{
-    PGresult *r = PQprepare(conn, name, sql, 0, NULL);
-    bool ok = PQresultStatus(r) == PGRES_COMMAND_OK;
-    if (!ok)
-        snprintf(why, why_size, "%s",
-                 PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY)
-                                                                : "connection lost");
-    PQclear(r);
-    return ok;
-}
-
 bool lane_call_prepare(PGconn *conn, char *why, size_t why_size)
 {
-    return prepare_one(conn, "lane_apply", "select * from lane_apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)",
-                       why, why_size) &&
-           prepare_one(conn, "lane_create_campaign", "select * from lane_create_campaign($1,$2,$3,$4,$5,$6)", why,
-                       why_size);
+    return pg_prepare(conn, "lane_apply", "select * from lane_apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)",
+                      why, why_size) &&
+           pg_prepare(conn, "lane_create_campaign", "select * from lane_create_campaign($1,$2,$3,$4,$5,$6)", why,
+                      why_size);
 }
 
 /* Sign-ups first, each kind in arrival order: a stable partition. */

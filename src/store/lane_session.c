@@ -153,8 +153,7 @@ static PGresult *look_up(PGconn *conn, const struct lost_batch *lost, char *why,
     buf_addc(&after, '}');
     buf_addc(&ids, '}');
     const char *values[3] = {buf_cstr(&shards), buf_cstr(&after), buf_cstr(&ids)};
-    PGresult *r =
-        exec_in_time(conn, "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[])", 3, values, 1);
+    PGresult *r = exec_in_time(conn, "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[])", 3, values, 1);
     buf_free(&shards);
     buf_free(&after);
     buf_free(&ids);
@@ -172,8 +171,7 @@ static PGresult *resolve_once(struct lost_batch *lost, const struct config *conf
     if (!conn)
         return NULL;
     PGresult *found = NULL;
-    if (check_server(conn, lost->why, sizeof lost->why) &&
-        pg_run(conn, PINS, lost->why, sizeof lost->why) &&
+    if (check_server(conn, lost->why, sizeof lost->why) && pg_run(conn, PINS, lost->why, sizeof lost->why) &&
         end_old_session(conn, lost->key, lost->why, sizeof lost->why) && barrier(conn, lost->why, sizeof lost->why))
         found = look_up(conn, lost, lost->why, sizeof lost->why);
     PQfinish(conn);

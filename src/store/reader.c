@@ -157,15 +157,9 @@ static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
         !pg_run(conn, "set plan_cache_mode = force_generic_plan", why, why_size) ||
         !pg_run(conn, "set enable_seqscan = off; set enable_bitmapscan = off", why, why_size))
         return false;
-    for (int i = 0; i < READ_COUNT; i++) {
-        PGresult *p = PQprepare(conn, labels[i], statements[i], 0, NULL);
-        bool ok = PQresultStatus(p) == PGRES_COMMAND_OK;
-        if (!ok)
-            snprintf(why, why_size, "%s", PQerrorMessage(conn));
-        PQclear(p);
-        if (!ok)
+    for (int i = 0; i < READ_COUNT; i++)
+        if (!pg_prepare(conn, labels[i], statements[i], why, why_size))
             return false;
-    }
     return true;
 }
 
