@@ -14,12 +14,18 @@
 #   kafka_pid DIR
 #   kafka_topic DIR NAME PARTITIONS     creates the topic if it is not there; the broker must run
 #   postgres_destroy DIR, kafka_destroy DIR     stop it and remove the directory
+#
+# A directory DIR/tls that is there before a start adds TLS. Postgres then offers it with the key and the certificate in
+# DIR/tls/server.pem; Kafka listens in more ways, with the settings in DIR/tls/broker.properties, and kafka_start prints
+# KAFKA_SSL_BROKERS=…, KAFKA_SASL_SSL_BROKERS=… and KAFKA_SASL_PLAINTEXT_BROKERS=… too.
 
 shopt -s inherit_errexit # a failure inside $(…) must end the script as well
 
 project_dir=$(dirname "$(dirname "$(realpath "${BASH_SOURCE[0]}")")")
 postgres_bin=/usr/lib/postgresql/15/bin
-kafka_lib=$project_dir/var/kafka-lib
+# Another version of Kafka than deps/kafka/pom.xml names, such as clusters elsewhere still have: TIDINGS_KAFKA_VERSION=3.9.1
+kafka_version=${TIDINGS_KAFKA_VERSION:-}
+kafka_lib=$project_dir/var/kafka-lib${kafka_version:+-$kafka_version}
 start_timeout_s=60
 
 say() { printf '==> %s\n' "$*" >&2; }
@@ -147,6 +153,15 @@ log_lock_waits = on
 SETTINGS
 }
 
+# A key must be closed to all but the user that the server runs as: a copy of it is.
+postgres_tls_settings() {
+    local dir=$1 home=$2
+    [ -d "$dir/tls" ] || return 0
+    write_private "$home/server.pem" <"$dir/tls/server.pem"
+    [ "$(id -u)" -ne 0 ] || chown postgres: "$home/server.pem"
+    printf "%s\n" "ssl = on" "ssl_cert_file = '$home/server.pem'" "ssl_key_file = '$home/server.pem'"
+}
+
 postgres_init() {
     local dir=$1 home=$2 admin_password app_password
     admin_password=$(random_hex 16)
@@ -229,7 +244,10 @@ postgres_start() {
     for ((tries = 1; ; tries++)); do
         port=$(port_pick "$(cat "$home/port" 2>/dev/null || true)")
         echo "$port" >"$home/port"
-        postgres_settings "$port" >"$home/settings.conf"
+        {
+            postgres_settings "$port"
+            postgres_tls_settings "$dir" "$home"
+        } >"$home/settings.conf"
         # The server inherits what is open here; descriptor 9 is the lock of deps/quickstart.
         if as_postgres "$postgres_bin/pg_ctl" start -s -w -t "$start_timeout_s" -D "$home/data" -l "$home/log" \
             </dev/null >/dev/null 2>&1 9>&-; then
@@ -270,18 +288,28 @@ postgres_destroy() {
 
 # --- Kafka -----------------------------------------------------------------------------------------------------------
 
-# Fetches the broker's jars into var/kafka-lib, once for each state of pom.xml.
+# Fetches the broker's jars into var/kafka-lib, once for each state of pom.xml. One at a time: a broker may run on what is
+# there. (Older versions bring a second way to log, which would be chosen by chance.)
 kafka_jars() {
+    mkdir -p "$project_dir/var"
+    (
+        flock 8
+        kafka_fetch_jars 8>&-
+    ) 8>"$kafka_lib.lock"
+}
+
+kafka_fetch_jars() {
     local pom=$project_dir/deps/kafka/pom.xml sum new=$kafka_lib.new.$$
     sum=$(sha256sum <"$pom")
     if [ "$(cat "$kafka_lib/complete" 2>/dev/null)" = "$sum" ]; then
         return
     fi
     command -v mvn >/dev/null || die "maven is not installed; run deps/install run"
-    say "fetching Apache Kafka with Maven"
+    say "fetching Apache Kafka${kafka_version:+ $kafka_version} with Maven"
     rm -rf "$new"
     mkdir -p "$new"
-    if ! mvn -q -B -Dstyle.color=never -f "$pom" dependency:copy-dependencies \
+    if ! mvn -q -B -Dstyle.color=never -f "$pom" ${kafka_version:+"-Dkafka.version=$kafka_version"} \
+        dependency:copy-dependencies -DexcludeArtifactIds=slf4j-reload4j \
         -DoutputDirectory="$new" </dev/null >"$new/mvn.log" 2>&1 9>&-; then
         show_log "$new/mvn.log"
         rm -rf "$new"
@@ -335,13 +363,37 @@ broker.heartbeat.interval.ms=500
 SETTINGS
 }
 
+# The listeners that DIR/tls adds, named as the protocols that clients choose. What is said twice, the last one holds.
+kafka_tls_settings() {
+    local dir=$1 name port listeners=PLAINTEXT://127.0.0.1:$2 map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+    [ -d "$dir/tls" ] || return 0
+    for name in SSL SASL_SSL SASL_PLAINTEXT; do
+        port=$(port_pick "$(cat "$dir/port-$name" 2>/dev/null || true)")
+        echo "$port" >"$dir/port-$name"
+        listeners+=,$name://localhost:$port
+        map+=,$name:$name
+    done
+    echo "listeners=$listeners,CONTROLLER://127.0.0.1:$3"
+    echo "advertised.listeners=$listeners"
+    echo "listener.security.protocol.map=$map"
+    cat "$dir/tls/broker.properties"
+}
+
+kafka_print() {
+    local dir=$1 file
+    echo "KAFKA_BROKERS=127.0.0.1:$(cat "$dir/port")"
+    for file in "$dir"/port-*; do
+        [ ! -e "$file" ] || echo "KAFKA_${file##*/port-}_BROKERS=localhost:$(cat "$file")"
+    done
+}
+
 kafka_pid() { pid_of "$1/pid" kafka.Kafka "$1/server.properties"; }
 
 kafka_start() {
     local dir port controller_port tries
     dir=$(realpath -m "$1")
     if kafka_pid "$dir" >/dev/null; then
-        echo "KAFKA_BROKERS=127.0.0.1:$(cat "$dir/port")"
+        kafka_print "$dir"
         return
     fi
     command -v java >/dev/null || die "Java is not installed; run deps/install run"
@@ -353,7 +405,10 @@ kafka_start() {
         [ "$port" != "$controller_port" ] || continue
         echo "$port" >"$dir/port"
         echo "$controller_port" >"$dir/controller-port"
-        kafka_settings "$dir" "$port" "$controller_port" >"$dir/server.properties"
+        {
+            kafka_settings "$dir" "$port" "$controller_port"
+            kafka_tls_settings "$dir" "$port" "$controller_port"
+        } >"$dir/server.properties"
         [ -e "$dir/data/meta.properties" ] || kafka_format "$dir"
         if kafka_launch "$dir"; then
             break
@@ -362,9 +417,9 @@ kafka_start() {
             show_log "$dir/log"
             die "Kafka does not start in $dir"
         fi
-        rm -f "$dir/port" "$dir/controller-port" # someone was faster; take others
+        rm -f "$dir"/port* "$dir/controller-port" # someone was faster; take others
     done
-    echo "KAFKA_BROKERS=127.0.0.1:$port"
+    kafka_print "$dir"
 }
 
 kafka_format() {

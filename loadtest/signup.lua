@@ -1,25 +1,15 @@
--- wrk: sign-ups with addresses that never repeat, over the campaigns that loadtest/run made. Arguments: a file with one
--- campaign id a line, the API key.
-local threads = 0
+-- wrk: sign-ups with addresses that never repeat, over the campaigns in the file campaigns=NAME (one id a line).
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "common.lua")
 
-function setup(thread)
-  threads = threads + 1
-  thread:set("number", threads)
-end
+local paths
 
-function init(args)
-  campaigns = {}
-  for line in io.lines(args[1]) do
-    campaigns[#campaigns + 1] = "/v1/campaigns/" .. line .. "/users"
+function prepare()
+  paths = all_lines(options.campaigns)
+  for i, id in ipairs(paths) do
+    paths[i] = "/v1/campaigns/" .. id .. "/users"
   end
-  headers = { ["Content-Type"] = "application/json", ["Authorization"] = "Bearer " .. args[2] }
-  math.randomseed(os.time() * 16 + number)
-  run = string.format("%x-%d-", math.random(0, 0x7fffffff), number)
-  count = 0
 end
 
-function request()
-  count = count + 1
-  local body = '{"email":"' .. run .. count .. '@example.com"}'
-  return wrk.format("POST", campaigns[math.random(#campaigns)], headers, body)
+function build()
+  return wrk.format("POST", paths[math.random(#paths)], nil, '{"email":"' .. new_address() .. '"}')
 end

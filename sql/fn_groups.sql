@@ -50,21 +50,25 @@ language sql as $$
 $$;
 
 -- What mails are made of: one row per element, in order. p_users and p_user_places: who gets it; a null user stands for
--- the account's own address. campaign_no null: no such campaign; email null: no such user in it.
-create or replace function mail_read(p_campaigns uuid[], p_users uuid[], p_user_places bigint[])
-returns table (campaign_no int, campaign_name text, landing_url text, points_per_referral int, email text, verified int)
+-- the account's own address. p_rewards: the reward it is about, or null. campaign_no null: no such campaign; email null: no
+-- such user in it; reward null: no such reward.
+create or replace function mail_read(p_campaigns uuid[], p_users uuid[], p_user_places bigint[], p_rewards uuid[])
+returns table (campaign_no int, deleted boolean, campaign_name text, landing_url text, points_per_referral int, email text,
+               verified int, reward text)
 language sql stable
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
-  select c.no, c.name, c.landing_url, c.points_per_referral,
+  select c.no, c.deleted_at is not null, c.name, c.landing_url, c.points_per_referral,
          case when g.user_id is null then (select a.email from accounts a where a.no = c.account)
               else (select coalesce(u.email, u.email_key) from users u
                     where u.campaign = c.no and u.place = g.user_place and u.id = g.user_id) end,
          coalesce((select r.n from verified_referrals r where r.campaign = c.no and r.referrer = g.user_place
-                   order by r.campaign desc, r.referrer desc, r.n desc limit 1), 0)
-  from unnest(p_campaigns, p_users, p_user_places) with ordinality as g (campaign, user_id, user_place, ord)
+                   order by r.campaign desc, r.referrer desc, r.n desc limit 1), 0),
+         (select w.name from rewards w where w.campaign = c.no and w.no = number_of(g.reward) and w.id = g.reward)
+  from unnest(p_campaigns, p_users, p_user_places, p_rewards) with ordinality
+       as g (campaign, user_id, user_place, reward, ord)
   left join campaigns c on c.id = g.campaign
   order by g.ord
 $$;
@@ -111,9 +115,108 @@ as $$
   where m.event_id = g.event_id and m.status = 'sending'
 $$;
 
+-- Mails that are given up outside of mail_settle.
+create or replace function mail_give_up(p_events uuid[], p_errors text[])
+returns void
+language sql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+  update mails m set status = 'failed', error = g.error
+  from unnest(p_events, p_errors) as g (event_id, error)
+  where m.event_id = g.event_id and m.status = 'sending'
+$$;
+
+-- What deliveries of rewards are made of: one row per element, in order. campaign_no null: no such campaign; email null: no
+-- such user in it; reward_no null: no such reward; earned: the user has it. status: of the delivery so far, if there is one.
+create or replace function delivery_read(p_user_rewards uuid[], p_campaigns uuid[], p_users uuid[], p_rewards uuid[])
+returns table (campaign_no int, deleted boolean, campaign_name text, email text, reward_no int, reward_name text, kind text,
+               url text, secret text, message text, earned boolean, status text)
+language sql stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+  select c.no, c.deleted_at is not null, c.name,
+         (select coalesce(u.email, u.email_key) from users u
+          where u.campaign = c.no and u.place = number_of(g.user_id) and u.id = g.user_id),
+         w.no, w.name, w.delivery, w.url, w.secret, w.message,
+         exists (select from user_rewards e
+                 where e.campaign = c.no and e.place = number_of(g.user_id) and e.reward = w.no and e.id = g.user_reward),
+         (select d.status from deliveries d where d.user_reward_id = g.user_reward)
+  from unnest(p_user_rewards, p_campaigns, p_users, p_rewards) with ordinality
+       as g (user_reward, campaign, user_id, reward, ord)
+  left join campaigns c on c.id = g.campaign
+  left join rewards w on w.campaign = c.no and w.no = number_of(g.reward) and w.id = g.reward
+  order by g.ord
+$$;
+
+-- Enters deliveries as 'sending', where there are none yet, and returns each one's status now, in order.
+create or replace function delivery_begin(p_user_rewards uuid[], p_events uuid[], p_campaigns int[], p_rewards int[],
+                                          p_places bigint[], p_kinds text[], p_targets text[])
+returns setof text
+language plpgsql
+set enable_seqscan = off
+as $$
+begin
+  insert into deliveries (user_reward_id, event_id, campaign, reward, place, kind, target, status)
+  select g.user_reward, g.event, g.campaign, g.reward, g.place::int, g.kind, g.target, 'sending'
+  from unnest(p_user_rewards, p_events, p_campaigns, p_rewards, p_places, p_kinds, p_targets)
+       as g (user_reward, event, campaign, reward, place, kind, target)
+  order by g.user_reward
+  on conflict (user_reward_id) do nothing;
+  return query
+    select (select d.status from deliveries d where d.user_reward_id = g.user_reward)
+    from unnest(p_user_rewards) with ordinality as g (user_reward, ord)
+    order by g.ord;
+end
+$$;
+
+-- Records what became of deliveries that were 'sending'. 'sending' again: the attempt failed and will be repeated.
+create or replace function delivery_settle(p_user_rewards uuid[], p_statuses text[], p_http_statuses int[], p_errors text[])
+returns void
+language sql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+  update deliveries d
+  set status = g.status, http_status = g.http_status, error = g.error, attempts = d.attempts + 1,
+      delivered_at = case when g.status = 'delivered' then now() end
+  from unnest(p_user_rewards, p_statuses, p_http_statuses, p_errors) as g (user_reward, status, http_status, error)
+  where d.user_reward_id = g.user_reward and d.status = 'sending'
+$$;
+
+-- Deliveries that are given up outside of delivery_settle.
+create or replace function delivery_give_up(p_user_rewards uuid[], p_errors text[])
+returns void
+language sql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+  update deliveries d set status = 'failed', error = g.error
+  from unnest(p_user_rewards, p_errors) as g (user_reward, error)
+  where d.user_reward_id = g.user_reward and d.status = 'sending'
+$$;
+
+-- Who writes a campaign's leaderboard holds its lock. In one order, so that nobody waits in a circle; a statement that
+-- comes after it reads with a snapshot of its own.
+create or replace function leaderboard_lock(p_campaigns uuid[])
+returns void
+language plpgsql as $$
+declare
+  v_key bigint;
+begin
+  for v_key in select distinct hashtext(c::text)::bigint from unnest(p_campaigns) as c order by 1 loop
+    perform pg_advisory_xact_lock(v_key);
+  end loop;
+end
+$$;
+
 -- Brings the leaderboard up to date for referrers: computed from verified_referrals, whatever the events say. Returns the
--- places (from 1) in the arrays, with the reason, of those for which that cannot be done.
--- The first statement takes the locks, the later one reads with a snapshot of its own.
+-- places (from 1) in the arrays, with the reason, of those for which that cannot be done. A deleted campaign has none.
 create or replace function leaderboard_update(p_campaigns uuid[], p_referrers uuid[], p_places bigint[], p_versions bigint[])
 returns table (place int, problem text)
 language plpgsql
@@ -122,17 +225,13 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 #variable_conflict use_column
-declare
-  v_key bigint;
 begin
-  for v_key in select distinct hashtext(c::text)::bigint from unnest(p_campaigns) as c order by 1 loop
-    perform pg_advisory_xact_lock(v_key);
-  end loop;
+  perform leaderboard_lock(p_campaigns);
 
   return query
   with given as (
     select g.campaign, g.referrer, g.place as user_place, g.version, g.ord,
-           c.no, c.points_per_referral as points,
+           c.no, c.points_per_referral as points, c.deleted_at is not null as deleted,
            (select u.place from users u where u.campaign = c.no and u.place = g.place and u.id = g.referrer) as known,
            (select r.n from verified_referrals r where r.campaign = c.no and r.referrer = g.place
             order by r.campaign desc, r.referrer desc, r.n desc limit 1) as verified
@@ -141,7 +240,7 @@ begin
     left join campaigns c on c.id = g.campaign
   ), rows as (
     select no, known, max(verified) as verified, max(points) as points, max(version) as version
-    from given where known is not null and verified is not null
+    from given where not deleted and known is not null and verified is not null
     group by no, known
   ), written as (
     insert into leaderboard as l (campaign, place, verified, position, version)
@@ -156,6 +255,50 @@ begin
               when g.known is null then 'the referrer is no user of the campaign'
               else 'the referrer has no verified referral' end
   from given g
-  where g.no is null or g.known is null or g.verified is null;
+  where g.no is null or (not g.deleted and (g.known is null or g.verified is null));
+end
+$$;
+
+-- Gives a campaign's leaderboard the positions that its present points_per_referral makes, one page of rows by place:
+-- last_place is where the next page begins after, null after the last page. Rows that are right are only read. The rows'
+-- own counts tell which are right: a count that is out of date has an event on its way.
+create or replace function leaderboard_rebuild(p_campaign uuid, p_version bigint, p_after int, p_rows int)
+returns table (last_place int, problem text)
+language plpgsql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+declare
+  v_campaign campaigns;
+  v_last     int;
+  v_rows     int;
+begin
+  perform leaderboard_lock(array[p_campaign]);
+  select * into v_campaign from campaigns where id = p_campaign;
+  if not found then
+    return query select null::int, 'the campaign does not exist';
+    return;
+  end if;
+  if v_campaign.deleted_at is null then
+    select max(x.place), count(*) into v_last, v_rows
+    from (select place from leaderboard where campaign = v_campaign.no and place > p_after
+          order by campaign, place limit p_rows) x;
+
+    with stale as (
+      select l.place, coalesce((select r.n from verified_referrals r where r.campaign = l.campaign and r.referrer = l.place
+                                order by r.campaign desc, r.referrer desc, r.n desc limit 1), l.verified) as verified
+      from leaderboard l
+      where l.campaign = v_campaign.no and l.place > p_after and l.place <= v_last
+        and l.position <> greatest(1, l.place - l.verified::bigint * v_campaign.points_per_referral)
+    )
+    update leaderboard l
+    set verified = s.verified, version = greatest(l.version, p_version),
+        position = greatest(1, l.place - s.verified::bigint * v_campaign.points_per_referral)::int
+    from stale s
+    where l.campaign = v_campaign.no and l.place = s.place;
+  end if;
+  return query select case when v_rows = p_rows then v_last end, null::text;
 end
 $$;

@@ -5,7 +5,8 @@ create or replace function relay_cursors_read() returns table (shard int, seq bi
 $$;
 
 -- The events of a shard from p_from on, in order. The row at p_from itself is the last one acknowledged: it tells whether
--- the database still has the past that the relay saw.
+-- the database still has the past that the relay saw. Where events were purged, a row with nothing but its seq stands for
+-- each: only what Kafka has acknowledged is purged, so a relay that is that far behind (another host's) steps over it.
 -- Rows that are visible may not be replicated yet (their session was ended while it waited for the standby). Where there is
 -- a synchronous standby, the reading transaction writes to the WAL too, so that its own commit vouches for what it read.
 create or replace function relay_read(p_shard int, p_from bigint, p_limit int)
@@ -13,14 +14,26 @@ returns table (seq bigint, version bigint, type smallint, format smallint, at ti
                campaign_id uuid, data text)
 language plpgsql volatile as $$
 #variable_conflict use_column
+declare
+  v_purged_to constant bigint := (select max(p.last_seq) from purges p where p.shard = p_shard and p.last_seq >= p_from);
 begin
   return query
-  select e.seq, e.version, e.type, e.format, e.at, e.id,
-         coalesce(c.account_id, (select a.id from accounts a where a.no = -e.aggregate)), c.id, e.data
-  from events e left join campaigns c on c.no = e.aggregate
-  where e.shard = p_shard and e.seq >= p_from
-  order by e.shard, e.seq
-  limit p_limit;
+  with given as materialized (
+    select e.seq, e.version, e.type, e.format, e.at, e.id, e.aggregate, e.data
+    from events e where e.shard = p_shard and e.seq >= p_from
+    order by e.shard, e.seq
+    limit p_limit),
+  purged as (
+    select s from generate_series(p_from, least(v_purged_to, p_from + p_limit - 1)) s
+    where (select e.seq from events e where e.shard = p_shard and e.seq = s order by e.shard, e.seq limit 1) is null
+      and exists (select 1 from purges p where p.shard = p_shard and s between p.first_seq and p.last_seq)),
+  every as (
+    select g.seq, g.version, g.type, g.format, g.at, g.id,
+           coalesce(c.account_id, (select a.id from accounts a where a.no = -g.aggregate)) as account_id, c.id as campaign_id, g.data
+    from given g left join campaigns c on c.no = g.aggregate
+    union all
+    select p.s, null, null, null, null, null, null, null, null from purged p)
+  select * from every v order by v.seq limit p_limit;
   if current_setting('synchronous_standby_names') <> '' then
     perform pg_logical_emit_message(true, 'tidings', 'relay');
   end if;

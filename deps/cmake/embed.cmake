@@ -1,5 +1,5 @@
 # Writes a C file that holds the bytes of files, for src/core/embed.h.
-# Usage: cmake -D LIST=<file that sets embed_sql and embed_templates> -D OUT=<file.c> -P embed.cmake
+# Usage: cmake -D LIST=<file that sets embed_sql, embed_templates and embed_docs> -D OUT=<file.c> -P embed.cmake
 include(${LIST})
 
 set(out "/* Made by deps/cmake/embed.cmake. */\n#include \"core/embed.h\"\n")
@@ -26,7 +26,7 @@ function(embed_set set)
   set(out "${out}" PARENT_SCOPE)
 endfunction()
 
-foreach(set sql templates)
+foreach(set sql templates docs)
   list(SORT embed_${set} COMPARE STRING)
   embed_set(${set} ${embed_${set}})
 endforeach()

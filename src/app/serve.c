@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "app/commands.h"
+#include "bus/kafka.h"
 #include "consumers/consumers.h"
 #include "core/clock.h"
 #include "core/inbox.h"
@@ -21,8 +22,10 @@
 #include "http/http.h"
 #include "relay/relay.h"
 #include "store/lanes.h"
+#include "store/hosts.h"
 #include "store/reader.h"
 #include "store/schema.h"
+#include "store/upkeep.h"
 
 enum { LAG_MS = 20 };
 
@@ -37,6 +40,8 @@ struct app {
     struct http *http;
     struct lanes *lanes;
     struct reader *reader;
+    struct upkeep *upkeep;
+    struct hosts *hosts;
     struct relay *relay;         /* NULL until the installation is known */
     struct consumers *consumers; /* likewise */
 
@@ -118,8 +123,8 @@ static void health(void *arg, void (*report)(void *to, const char *part, const c
         report(to, "kafka", "waits for postgres");
     else if (relay_trouble(a->relay)[0])
         report(to, "kafka", relay_trouble(a->relay));
-    if (a->consumers && !consumers_ready(a->consumers))
-        report(to, "consumers", "the groups have not joined yet");
+    if (a->consumers && consumers_trouble(a->consumers)[0])
+        report(to, "consumers", consumers_trouble(a->consumers));
 }
 
 /* --- start ------------------------------------------------------------------------------------------------------ */
@@ -261,7 +266,9 @@ static void on_http_stopped(void *arg)
 {
     struct app *a = arg;
     a->http = NULL;
-    a->stop_parts = 2;
+    a->stop_parts = 4;
+    upkeep_stop(a->upkeep, on_writers_stopped, a);
+    hosts_stop(a->hosts, on_writers_stopped, a);
     lanes_stop(a->lanes, stop_deadline(a, 60), on_writers_stopped, a);
     reader_stop(a->reader, stop_deadline(a, 60), on_writers_stopped, a);
 }
@@ -318,6 +325,8 @@ static bool start(struct app *a, char *why, size_t why_size)
         a->events[t] = metric_get(M_EVENTS, event_type_name((enum event_type)t), NULL);
     a->lanes = lanes_start(&a->loop, a->config, on_commit, on_past_lost, a);
     a->reader = reader_start(&a->loop, a->config);
+    a->upkeep = upkeep_start(&a->loop, a->config, a->lanes, &a->installation);
+    a->hosts = hosts_start(&a->loop, a->config, a->reader);
     a->http = http_start(&a->loop,
                          &(struct http_options){.config = a->config,
                                                 .installation = &a->installation,
@@ -352,8 +361,8 @@ int command_serve(const struct config *config, int argc, char **argv)
               stderr);
         return EXIT_USAGE;
     }
-    char why[256];
-    if (!consumers_check(config, why, sizeof why)) {
+    char why[512];
+    if (!kafka_check(config, why, sizeof why) || !consumers_check(config, why, sizeof why)) {
         fprintf(stderr, "tidings: %s\n", why);
         return EXIT_USAGE;
     }

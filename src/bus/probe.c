@@ -8,6 +8,16 @@
 
 #include "bus/kafka.h"
 
+/* The errors that the client met meanwhile: they tell more than that there was no answer. */
+static void read_errors(rd_kafka_t *rk, struct kafka_trouble *out)
+{
+    rd_kafka_queue_t *queue = rd_kafka_queue_get_main(rk);
+    for (rd_kafka_event_t *event; (event = rd_kafka_queue_poll(queue, 0)); rd_kafka_event_destroy(event))
+        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
+            kafka_trouble_note(out, rd_kafka_event_error(event), rd_kafka_event_error_string(event));
+    rd_kafka_queue_destroy(queue);
+}
+
 static bool read_metadata(rd_kafka_t *rk, const struct config *config, int timeout_ms, struct topic_facts *out,
                           char *why, size_t why_size)
 {
@@ -16,7 +26,10 @@ static bool read_metadata(rd_kafka_t *rk, const struct config *config, int timeo
     rd_kafka_resp_err_t error = rd_kafka_metadata(rk, 0, topic, &md, timeout_ms);
     rd_kafka_topic_destroy(topic);
     if (error) {
-        snprintf(why, why_size, "no answer from KAFKA_BROKERS (%s)", rd_kafka_err2str(error));
+        struct kafka_trouble trouble = {.text = ""};
+        read_errors(rk, &trouble);
+        snprintf(why, why_size, "no answer from KAFKA_BROKERS: %s",
+                 trouble.text[0] ? trouble.text : rd_kafka_err2str(error));
         return false;
     }
     const struct rd_kafka_metadata_topic *t = &md->topics[0];
@@ -70,6 +83,7 @@ static void read_settings(rd_kafka_t *rk, const struct config *config, int timeo
 bool topic_probe(const struct config *config, int timeout_ms, struct topic_facts *out, char *why, size_t why_size)
 {
     rd_kafka_conf_t *conf = kafka_conf(config, "tidings-probe");
+    rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR);
     rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, why_size);
     if (!rk) {
         rd_kafka_conf_destroy(conf);

@@ -9,7 +9,10 @@
 #include "bus/kafka.h"
 #include "bus/poller.h"
 #include "core/buf.h"
+#include "core/clock.h"
 #include "core/log.h"
+
+#define LOG_EVERY_US 30000000
 
 struct producer {
     uv_loop_t *loop;
@@ -19,6 +22,8 @@ struct producer {
     rd_kafka_queue_t *queue;
     struct poller poller;
     uv_work_t work;
+    struct kafka_trouble trouble; /* since the last delivery */
+    int64_t logged_us;
     bool closing;
     void (*on_closed)(void *arg);
     void *closed_arg;
@@ -27,8 +32,21 @@ struct producer {
 static void on_reports(struct producer *p, rd_kafka_event_t *event)
 {
     const rd_kafka_message_t *m;
-    while (!p->closing && (m = rd_kafka_event_message_next(event)) != NULL)
+    while (!p->closing && (m = rd_kafka_event_message_next(event)) != NULL) {
+        if (!m->err)
+            p->trouble = (struct kafka_trouble){.text = ""};
         p->options.on_ack(p->options.arg, m->partition, (int64_t)(intptr_t)m->_private, m->err);
+    }
+}
+
+/* A single broker that refuses us holds its partitions up, though not all brokers are down. */
+static void log_refusal(struct producer *p)
+{
+    int64_t now = clock_mono_us();
+    if (!p->trouble.refused || (p->logged_us != 0 && now - p->logged_us < LOG_EVERY_US))
+        return;
+    p->logged_us = now;
+    log_warn("a Kafka broker cannot be used, trying on", "reason", p->trouble.text);
 }
 
 static void on_error(struct producer *p, rd_kafka_event_t *event)
@@ -39,8 +57,10 @@ static void on_error(struct producer *p, rd_kafka_event_t *event)
         p->options.on_fatal(p->options.arg, text);
         return;
     }
+    kafka_trouble_note(&p->trouble, error, text);
+    log_refusal(p);
     if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
-        p->options.on_brokers_down(p->options.arg, text);
+        p->options.on_brokers_down(p->options.arg, p->trouble.text);
     log_debug("Kafka producer", "error", rd_kafka_err2name(error), "text", text);
 }
 

@@ -41,7 +41,8 @@ struct source {
     struct source_partition *partitions;
     size_t partition_count;
     bool committing;
-    bool up;
+    bool up; /* a broker is connected */
+    struct kafka_trouble trouble;
     int64_t logged_us;
     /* Closing. */
     uv_timer_t timer;
@@ -64,6 +65,11 @@ static void drop_partitions(struct source *s)
     s->partition_count = 0;
 }
 
+static void forget_trouble(struct source *s)
+{
+    s->trouble = (struct kafka_trouble){.text = ""};
+}
+
 static void on_assign(struct source *s, rd_kafka_topic_partition_list_t *list)
 {
     size_t count = (size_t)list->cnt;
@@ -84,6 +90,7 @@ static void on_assign(struct source *s, rd_kafka_topic_partition_list_t *list)
     if (err)
         log_warn("cannot take partitions", "group", s->group, "error", rd_kafka_err2str(err));
     s->up = true;
+    forget_trouble(s);
     log_info("partitions were assigned", "group", s->group, "count", log_int((long long)s->partition_count));
     s->events->on_assign(s->arg, ids, s->partition_count);
     free(ids);
@@ -110,13 +117,14 @@ static void on_error(struct source *s, rd_kafka_resp_err_t err, const char *text
                 err == RD_KAFKA_RESP_ERR__RESOLVE;
     if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         s->up = false;
+    kafka_trouble_note(&s->trouble, err, text);
     if (s->logged_us != 0 && now - s->logged_us < LOG_EVERY_US) {
         log_debug("Kafka error", "group", s->group, "error", text);
         return;
     }
     s->logged_us = now;
     log_warn(away ? "Kafka cannot be reached, trying on" : "Kafka reports an error", "group", s->group, "brokers",
-             s->config->kafka_brokers, "error", text);
+             s->config->kafka_brokers, "error", s->trouble.text);
 }
 
 static void on_commit(struct source *s, rd_kafka_event_t *event)
@@ -137,6 +145,8 @@ static void on_message(struct source *s, const rd_kafka_message_t *m)
         on_error(s, m->err, rd_kafka_message_errstr(m));
         return;
     }
+    if (s->trouble.denied)
+        forget_trouble(s);
     const struct source_record r = {
         .partition = m->partition,
         .offset = m->offset,
@@ -157,6 +167,8 @@ static void on_event(struct source *s, rd_kafka_event_t *event)
     case RD_KAFKA_EVENT_OFFSET_COMMIT: on_commit(s, event); break;
     case RD_KAFKA_EVENT_STATS: /* the only place that tells whether a broker is connected */
         s->up = strstr(rd_kafka_event_stats(event), "\"state\":\"UP\"") != NULL;
+        if (s->up && !s->trouble.denied)
+            forget_trouble(s);
         break;
     case RD_KAFKA_EVENT_FETCH: /* errors of a partition whose queue is not taken out yet */
         while ((m = rd_kafka_event_message_next(event)))
@@ -238,9 +250,11 @@ int64_t source_end(struct source *s, int32_t partition)
     return high < 0 ? -1 : high;
 }
 
-bool source_up(const struct source *s)
+const char *source_trouble(const struct source *s)
 {
-    return s->up;
+    if (s->up && !s->trouble.denied)
+        return "";
+    return s->trouble.text[0] ? s->trouble.text : "no broker is connected yet";
 }
 
 /* --- opening --- */

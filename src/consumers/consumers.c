@@ -162,12 +162,12 @@ struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const st
     return c;
 }
 
-bool consumers_ready(const struct consumers *c)
+const char *consumers_trouble(const struct consumers *c)
 {
     for (size_t i = 0; i < c->group_count; i++)
-        if (!group_ready(c->groups[i]))
-            return false;
-    return true;
+        if (group_trouble(c->groups[i])[0])
+            return group_trouble(c->groups[i]);
+    return "";
 }
 
 static void on_part_stopped(struct consumers *c)

@@ -22,8 +22,8 @@ bool consumers_check(const struct config *config, char *why, size_t why_size);
 struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const struct config *config, char *why,
                                   size_t why_size);
 
-/* Whether every group has its Kafka connection (joined its group, or at least reached a broker); for /readyz. */
-bool consumers_ready(const struct consumers *c);
+/* Why a group gets no records from Kafka (no broker, no right), for people; "" when all do. For /readyz. */
+const char *consumers_trouble(const struct consumers *c);
 
 /* Stops taking records, lets running handlers end, commits offsets, leaves the groups, then calls on_stopped on the
  * loop and frees everything. What has not ended by deadline_us (clock_mono_us) is abandoned: its offsets stay

@@ -298,9 +298,9 @@ struct group *group_start(const struct group_options *options, char *why, size_t
     return g;
 }
 
-bool group_ready(const struct group *g)
+const char *group_trouble(const struct group *g)
 {
-    return g->state == GROUP_CLOSING || source_up(g->source);
+    return g->state == GROUP_CLOSING ? "" : source_trouble(g->source);
 }
 
 bool group_lend_worker(struct group *g, struct job *job)

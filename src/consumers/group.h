@@ -35,7 +35,7 @@ struct group_options {
 struct group *group_start(const struct group_options *options, char *why, size_t why_size);
 
 int64_t group_workers(const struct config *config, const struct handler *handler); /* the pool's size, 1..512 */
-bool group_ready(const struct group *g);
+const char *group_trouble(const struct group *g); /* why it gets no records, for people; "" when it does */
 
 /* Runs a job of somebody else's on a worker. False: none is free now. */
 bool group_lend_worker(struct group *g, struct job *job);

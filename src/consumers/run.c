@@ -154,12 +154,17 @@ static void settle(const struct run_env *env, void *worker, struct item *const *
     }
 }
 
+static bool not_tried(const struct record *r)
+{
+    return r->outcome == OUTCOME_UNAVAILABLE || r->outcome == OUTCOME_LATER;
+}
+
 /* Those that could not be tried have nothing to be recorded. */
 static size_t keep_called(struct item **items, size_t count)
 {
     size_t kept = 0;
     for (size_t i = 0; i < count; i++)
-        if (items[i]->record.outcome != OUTCOME_UNAVAILABLE)
+        if (!not_tried(&items[i]->record))
             items[kept++] = items[i];
     return kept;
 }
@@ -200,8 +205,7 @@ static void run_part(const struct run_env *env, void *worker, struct item *const
 
 static bool unfinished(const struct item *it)
 {
-    return it->result == ITEM_BEHIND || it->record.outcome == OUTCOME_RETRY ||
-           it->record.outcome == OUTCOME_UNAVAILABLE;
+    return it->result == ITEM_BEHIND || it->record.outcome == OUTCOME_RETRY || not_tried(&it->record);
 }
 
 /* Each half for itself, the second after the first: it may hold the rest of the same key. */
@@ -246,6 +250,11 @@ static void conclude(const struct run_env *env, struct item *it, int64_t now_us)
     if (r->outcome == OUTCOME_UNAVAILABLE) {
         it->result = ITEM_BLOCKED;
         it->due_us = now_us + backoff_ms(it->blocked, c->retry_base_ms, BLOCKED_MAX_MS) * 1000;
+        return;
+    }
+    if (r->outcome == OUTCOME_LATER) {
+        it->result = ITEM_AGAIN;
+        it->due_us = now_us + r->later_ms * 1000;
         return;
     }
     if (r->outcome != OUTCOME_DONE) {

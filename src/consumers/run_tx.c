@@ -82,7 +82,7 @@ static bool unclaim(struct tx *t)
 
 static bool waits(const struct item *it)
 {
-    return it->record.outcome == OUTCOME_RETRY || it->record.outcome == OUTCOME_UNAVAILABLE;
+    return it->record.outcome != OUTCOME_DONE && it->record.outcome != OUTCOME_REJECT;
 }
 
 /* Order within a key: nothing that comes after a record that must be tried again may stay. */
@@ -108,6 +108,24 @@ static bool bury_rejected(struct tx *t)
     return true;
 }
 
+/* The same for records that never come to settle: their own rows must not look as if they were under way. */
+static bool give_up_rejected(struct tx *t)
+{
+    const struct handler *h = t->env->handler;
+    struct run run = t->run;
+    bool ok = true;
+    if (h->give_up) {
+        run.records = xmalloc((t->run.count + 1) * sizeof(struct record *));
+        run.count = 0;
+        for (size_t i = 0; i < t->run.count; i++)
+            if (t->run.records[i]->outcome == OUTCOME_REJECT)
+                run.records[run.count++] = t->run.records[i];
+        ok = run.count == 0 || h->give_up(&run, &t->failed);
+        free(run.records);
+    }
+    return ok && bury_rejected(t);
+}
+
 void run_tx_give_up_spent(const struct run_env *env, struct record *r)
 {
     if (r->outcome != OUTCOME_RETRY || r->attempt + 1 < env->config->retry_max_attempts)
@@ -128,7 +146,7 @@ static bool apply_body(struct tx *t)
     for (size_t i = 0; i < t->run.count; i++)
         run_tx_give_up_spent(t->env, t->run.records[i]);
     t->behind = find_behind(t->items, t->count);
-    return !t->behind && (!h->dedupe || unclaim(t)) && bury_rejected(t);
+    return !t->behind && (!h->dedupe || unclaim(t)) && give_up_rejected(t);
 }
 
 static bool settle_body(struct tx *t)
@@ -221,5 +239,5 @@ enum tx_end run_tx_settle(const struct run_env *env, void *worker, struct item *
 
 enum tx_end run_tx_bury(const struct run_env *env, struct item *const *items, size_t count, char *why, size_t why_size)
 {
-    return run_tx(env, NULL, items, count, bury_rejected, why, why_size);
+    return run_tx(env, NULL, items, count, give_up_rejected, why, why_size);
 }

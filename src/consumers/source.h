@@ -57,7 +57,7 @@ void source_release(struct source *s);
 
 /* The offset after the partition's newest record, as last seen; -1 while unknown. */
 int64_t source_end(struct source *s, int32_t partition);
-bool source_up(const struct source *s); /* a broker is reachable */
+const char *source_trouble(const struct source *s); /* why no records can come, for people; "" when they can */
 
 /* Leaves the group and closes; on_closed comes at deadline_us (clock_mono_us) at the latest. on_revoke may come before. */
 void source_close(struct source *s, int64_t deadline_us);

@@ -11,8 +11,17 @@
   X(kafka_brokers, "KAFKA_BROKERS", STR, 1, 4096, "localhost:9092", "comma-separated list of Kafka brokers")           \
   X(kafka_topic, "KAFKA_TOPIC", STR, 1, 249, "domain-events", "topic of the domain events")                            \
   X(kafka_group_prefix, "KAFKA_GROUP_PREFIX", STR, 0, 128, "", "put before each consumer group's name, for sharing a cluster") \
+  X(kafka_security_protocol, "KAFKA_SECURITY_PROTOCOL", ENUM, 0, 0, "plaintext", "plaintext|ssl|sasl_plaintext|sasl_ssl: how brokers are spoken to; with ssl (TLS) their host names are verified") \
+  X(kafka_sasl_mechanism, "KAFKA_SASL_MECHANISM", ENUM, 0, 0, NULL, "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512: how sasl_plaintext and sasl_ssl log in") \
+  X(kafka_sasl_username, "KAFKA_SASL_USERNAME", STR, 0, 256, NULL, "user of sasl_plaintext and sasl_ssl")              \
+  X(kafka_sasl_password, "KAFKA_SASL_PASSWORD", SECRET, 0, 1024, NULL, "password of sasl_plaintext and sasl_ssl")      \
+  X(kafka_ssl_ca_file, "KAFKA_SSL_CA_FILE", STR, 0, 4096, NULL, "PEM file of the authorities that brokers' certificates are verified with; unset: the system's") \
+  X(kafka_ssl_certificate_file, "KAFKA_SSL_CERTIFICATE_FILE", STR, 0, 4096, NULL, "PEM file of the certificate shown to brokers, followed by its intermediates; unset: none") \
+  X(kafka_ssl_key_file, "KAFKA_SSL_KEY_FILE", STR, 0, 4096, NULL, "PEM file of that certificate's private key")        \
+  X(kafka_ssl_key_password, "KAFKA_SSL_KEY_PASSWORD", SECRET, 0, 1024, NULL, "password of that private key, if it is encrypted") \
   X(pool_size, "KAFKA_WORKER_POOL_SIZE", INT, 1, 512, "10", "worker threads of each consumer group")                   \
   X(email_pool_size, "EMAIL_WORKER_POOL_SIZE", INT, 1, 512, NULL, "worker threads of email-workers; unset: KAFKA_WORKER_POOL_SIZE") \
+  X(reward_pool_size, "REWARD_WORKER_POOL_SIZE", INT, 1, 512, NULL, "worker threads of reward-workers; unset: KAFKA_WORKER_POOL_SIZE") \
   X(groups, "GROUPS_ENABLED", STR, 0, 1024, "all", "consumer groups to run in this process: all, none, or a comma-separated list") \
   X(worker_db_connections, "WORKER_DB_CONNECTIONS", INT, 1, 256, "4", "Postgres connections shared by all workers of the process") \
   X(group_window, "GROUP_WINDOW", INT, 16, 1000000, "5000", "records per partition taken from Kafka and not yet finished") \
@@ -29,6 +38,11 @@
   X(public_url, "PUBLIC_URL", STR, 1, 1024, "http://127.0.0.1:8080", "base URL under which people reach this service; links in mails start with it") \
   X(token_secret, "TOKEN_SECRET", SECRET, 16, 4096, NULL, "secret that signs verification links, the same on all hosts; comma-separated to rotate: first signs, all verify") \
   X(token_ttl_s, "TOKEN_TTL_SECONDS", INT, 60, 31536000, "604800", "life of a verification link in seconds")           \
+  X(verify_resend_s, "VERIFY_RESEND_SECONDS", INT, 0, 86400, "60", "least time between two verification mails to a user in seconds") \
+  X(verify_resend_per_day, "VERIFY_RESEND_PER_DAY", INT, 1, 1000, "5", "verification mails that a user may ask for in 24 hours") \
+  X(idempotency_keep_s, "IDEMPOTENCY_KEEP_SECONDS", INT, 60, 2592000, "86400", "how long an answer is kept under its Idempotency-Key, in seconds") \
+  X(upkeep_ms, "UPKEEP_INTERVAL_MS", INT, 100, 3600000, "5000", "how often rows that are not needed any more are looked for, in ms") \
+  X(purge_delay_s, "PURGE_DELAY_SECONDS", INT, 0, 31536000, "60", "time from the deletion of a campaign until its rows are taken away, in seconds") \
   X(key_cache_ms, "KEY_CACHE_MS", INT, 0, 600000, "5000", "how long an API key's lookup is remembered in ms")          \
   X(lanes, "LANES", INT, 1, 64, "2", "write connections to Postgres")                                                  \
   X(lane_batch, "LANE_BATCH", INT, 1, 5000, "400", "actions committed in one transaction at most")                     \
@@ -51,9 +65,12 @@
   X(smtp_url, "SMTP_URL", STR, 1, 1024, "smtp://127.0.0.1:25", "server of MAIL_TRANSPORT=smtp: smtp://host:port or smtps://host:port") \
   X(smtp_username, "SMTP_USERNAME", STR, 0, 256, NULL, "SMTP AUTH user; unset: no AUTH")                               \
   X(smtp_password, "SMTP_PASSWORD", SECRET, 0, 1024, NULL, "SMTP AUTH password")                                       \
-  X(smtp_starttls, "SMTP_STARTTLS", ENUM, 0, 0, "try", "off|try|require: STARTTLS on smtp:// connections")            \
+  X(smtp_starttls, "SMTP_STARTTLS", ENUM, 0, 0, "try", "off|try|require: STARTTLS on smtp:// connections; with SMTP_USERNAME, try is require") \
+  X(smtp_ca_file, "SMTP_CA_FILE", STR, 0, 4096, NULL, "PEM file of the authorities that the mail server's certificate is verified with; unset: the system's") \
   X(smtp_timeout_ms, "SMTP_TIMEOUT_MS", INT, 100, 600000, "20000", "time for one mail over SMTP in ms")                \
   X(templates_dir, "TEMPLATES_DIR", STR, 1, 4096, NULL, "directory of mail templates that replace the built-in ones")  \
+  X(webhook_timeout_ms, "WEBHOOK_TIMEOUT_MS", INT, 100, 60000, "10000", "time for one call of a reward's webhook in ms")   \
+  X(webhook_allow_private, "WEBHOOK_ALLOW_PRIVATE", ENUM, 0, 0, "off", "off|on: whether webhooks may go to loopback, private and other special addresses") \
   X(shards, "SHARDS", INT, 1, 1024, "10", "hash classes of aggregates; fixed at the first migrate")                    \
   X(log_level, "LOG_LEVEL", ENUM, 0, 0, "info", "debug|info|warn|error: least level that is logged")                  \
   X(log_format, "LOG_FORMAT", ENUM, 0, 0, "logfmt", "logfmt|json: format of the log on standard error")                \

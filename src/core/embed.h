@@ -1,4 +1,4 @@
-/* Files inside the binary: sql/ and config/templates/, put there by the build (deps/cmake/embed.cmake).
+/* Files inside the binary: sql/, config/templates/ and docs/openapi.yaml, put there by the build (deps/cmake/embed.cmake).
  * Constant, for the life of the process. Any thread. */
 #ifndef TIDINGS_CORE_EMBED_H
 #define TIDINGS_CORE_EMBED_H
@@ -16,5 +16,7 @@ extern const struct embedded_file embedded_sql[];
 extern const size_t embedded_sql_count;
 extern const struct embedded_file embedded_templates[];
 extern const size_t embedded_templates_count;
+extern const struct embedded_file embedded_docs[];
+extern const size_t embedded_docs_count;
 
 #endif

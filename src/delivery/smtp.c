@@ -2,6 +2,9 @@
 #include "delivery/smtp.h"
 
 #include <curl/curl.h>
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,11 +89,44 @@ static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_o
     return stop != 0 && clock_mono_us() >= stop;
 }
 
-static long tls_of(const char *word)
+/* A password must not go over the wire in the clear because somebody took STARTTLS out of the server's greeting. */
+static long tls_of(const struct config *config)
 {
-    if (strcmp(word, "require") == 0)
+    bool try = strcmp(config->smtp_starttls, "try") == 0;
+    if (strcmp(config->smtp_starttls, "require") == 0 || (try && config->smtp_username))
         return CURLUSESSL_ALL;
-    return strcmp(word, "try") == 0 ? CURLUSESSL_TRY : CURLUSESSL_NONE;
+    return try ? CURLUSESSL_TRY : CURLUSESSL_NONE;
+}
+
+/* Whether there is a certificate in the file; else errno, 0 when it can be read. */
+static bool has_certificate(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    X509 *certificate = PEM_read_X509(file, NULL, NULL, NULL);
+    errno = ferror(file) ? errno : 0;
+    fclose(file);
+    X509_free(certificate);
+    ERR_clear_error();
+    return certificate != NULL;
+}
+
+bool smtp_check(const struct config *config, char *why, size_t why_size)
+{
+    const char *ca = config->smtp_ca_file;
+    if (strncmp(config->smtp_url, "smtp://", 7) != 0 && strncmp(config->smtp_url, "smtps://", 8) != 0)
+        snprintf(why, why_size, "SMTP_URL must begin with smtp:// or smtps://");
+    else if (config->smtp_password && !config->smtp_username)
+        snprintf(why, why_size, "SMTP_PASSWORD is set, but SMTP_USERNAME is not");
+    else if (config->smtp_username && !config->smtp_password)
+        snprintf(why, why_size, "SMTP_USERNAME is set, but SMTP_PASSWORD is not");
+    else if (ca && !has_certificate(ca))
+        snprintf(why, why_size, "SMTP_CA_FILE: %s %s%s%s", errno ? "cannot read" : "no certificate in PEM form is in",
+                 ca, errno ? ": " : "", errno ? strerror(errno) : "");
+    else
+        return true;
+    return false;
 }
 
 struct smtp *smtp_open(const struct config *config)
@@ -103,7 +139,9 @@ struct smtp *smtp_open(const struct config *config)
         abort(); /* out of memory */
     curl_easy_setopt(s->curl, CURLOPT_URL, config->smtp_url);
     curl_easy_setopt(s->curl, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
-    curl_easy_setopt(s->curl, CURLOPT_USE_SSL, tls_of(config->smtp_starttls));
+    curl_easy_setopt(s->curl, CURLOPT_USE_SSL, tls_of(config));
+    if (config->smtp_ca_file)
+        curl_easy_setopt(s->curl, CURLOPT_CAINFO, config->smtp_ca_file);
     if (config->smtp_username) {
         curl_easy_setopt(s->curl, CURLOPT_USERNAME, config->smtp_username);
         curl_easy_setopt(s->curl, CURLOPT_PASSWORD, config->smtp_password ? config->smtp_password : "");

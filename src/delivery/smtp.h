@@ -20,8 +20,11 @@ enum smtp_end {
 
 void smtp_global_start(void); /* once per process or more often; any thread */
 
-/* SMTP_URL, SMTP_STARTTLS, SMTP_USERNAME, SMTP_PASSWORD, SMTP_TIMEOUT_MS. config must outlive it. Connects when
- * sending. */
+/* Whether the SMTP_ settings fit together and their file can be used; false with a sentence that names the setting. */
+bool smtp_check(const struct config *config, char *why, size_t why_size);
+
+/* SMTP_URL, SMTP_STARTTLS, SMTP_CA_FILE, SMTP_USERNAME, SMTP_PASSWORD, SMTP_TIMEOUT_MS. The server's certificate is
+ * verified whenever there is TLS. config must outlive it. Connects when sending. */
 struct smtp *smtp_open(const struct config *config);
 void smtp_close(struct smtp *s); /* NULL is fine */
 

@@ -25,6 +25,7 @@ struct template
     struct part *parts;
     size_t count, cap;
     size_t body; /* the first part of the body */
+    int lines;   /* the value that may have several lines, -1: none */
 };
 
 static void add_part(struct template *t, int value, const char *text, size_t len)
@@ -124,6 +125,7 @@ struct template *template_read(const char *text, size_t len, const char *const *
         return NULL;
     struct template *t = xcalloc(1, sizeof *t);
     t->text = xstrndup(text, len);
+    t->lines = -1;
     if (read_all(t, names, why, why_size))
         return t;
     template_free(t);
@@ -197,34 +199,42 @@ struct template *template_load(const char *templates_dir, const char *name, cons
 
 /* --- rendering --- */
 
-/* A value without control characters: blanks in their stead, or nothing. */
-static void add_value(struct buf *out, const char *value, bool blanks)
+enum controls { LEFT_OUT, BLANKS, LINES };
+
+/* A value without control characters: left out, or blanks in their stead, or line ends kept. */
+static void add_value(struct buf *out, const char *value, enum controls controls)
 {
     for (; value && *value; value++) {
         unsigned char c = (unsigned char)*value;
-        if (c >= 0x20 && c != 0x7f)
+        if ((c >= 0x20 && c != 0x7f) || (c == '\n' && controls == LINES))
             buf_addc(out, *value);
-        else if (blanks)
+        else if (controls != LEFT_OUT && !(c == '\r' && controls == LINES))
             buf_addc(out, ' ');
     }
 }
 
-static void render(const struct template *t, size_t from, size_t to, const char *const *values, bool blanks,
+static void render(const struct template *t, size_t from, size_t to, const char *const *values, enum controls controls,
                    struct buf *out)
 {
     for (size_t i = from; i < to; i++) {
         const struct part *p = &t->parts[i];
+        bool lines = controls == BLANKS && p->value == t->lines;
         if (p->value < 0)
             buf_add(out, p->text, p->len);
         else
-            add_value(out, values[p->value], blanks);
+            add_value(out, values[p->value], lines ? LINES : controls);
     }
+}
+
+void template_allow_lines(struct template *t, int value)
+{
+    t->lines = value;
 }
 
 void template_render(const struct template *t, const char *const *values, struct buf *subject, struct buf *body)
 {
-    render(t, 0, t->body, values, false, subject);
-    render(t, t->body, t->count, values, true, body);
+    render(t, 0, t->body, values, LEFT_OUT, subject);
+    render(t, t->body, t->count, values, BLANKS, body);
     if (body->len == 0 || body->data[body->len - 1] != '\n')
         buf_addc(body, '\n');
 }

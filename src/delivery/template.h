@@ -20,9 +20,12 @@ void template_free(struct template *t); /* NULL is fine */
 struct template *template_load(const char *templates_dir, const char *name, const char *const *names, char *why,
                                size_t why_size);
 
+/* Lets a value (its place in names) have several lines in the body: only for what the account itself has written. */
+void template_allow_lines(struct template *t, int value);
+
 /* Writes subject and body (lines end in "\n"); values in the order of names, NULL = empty. Control characters, line
  * ends among them, are left out of values in the subject and become blanks in the body: a value cannot make a header or
- * a line. */
+ * a line (but see template_allow_lines). */
 void template_render(const struct template *t, const char *const *values, struct buf *subject, struct buf *body);
 
 #endif

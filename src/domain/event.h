@@ -21,7 +21,12 @@
   X(EVENT_REFERRAL_VERIFIED,  4, "referral.verified",          "referrer_id", "referral_id referrer_id referred_id campaign_id", "points_per_referral:i") \
   X(EVENT_REWARD_EARNED,      5, "reward.earned",              "user_id",     "user_reward_id user_id campaign_id reward_id", "") \
   X(EVENT_MILESTONE_REACHED,  6, "campaign.milestone_reached", "account",     "campaign_id", "milestone:s participant_count:i") \
-  X(EVENT_CAMPAIGN_CREATED,   7, "campaign.created",           NULL,          "campaign_id", "name:s points_per_referral:i")
+  X(EVENT_CAMPAIGN_CREATED,   7, "campaign.created",           NULL,          "campaign_id", "name:s points_per_referral:i") \
+  X(EVENT_CAMPAIGN_UPDATED,   8, "campaign.updated",           NULL,          "campaign_id", "name:s points_per_referral:i") \
+  X(EVENT_CAMPAIGN_CLOSED,    9, "campaign.closed",            NULL,          "campaign_id", "")                      \
+  X(EVENT_CAMPAIGN_DELETED,  10, "campaign.deleted",           NULL,          "campaign_id", "")                      \
+  X(EVENT_VERIFICATION_REQUESTED, 11, "user.verification_requested", "user_id", "user_id campaign_id", "email:s")     \
+  X(EVENT_REWARD_CREATED,    12, "reward.created",             NULL,          "reward_id campaign_id", "name:s")
 /* clang-format on */
 
 enum event_type {
@@ -41,7 +46,7 @@ struct event_row {
     uint32_t shard;
     int64_t seq;                 /* place in its shard, from 1 */
     int64_t version;             /* place in its aggregate, from 1 */
-    enum event_type type;
+    enum event_type type;        /* EVENT_NONE: the event was purged, only shard and seq mean anything */
     int format;                  /* EVENT_FORMAT of the writer */
     int64_t at_us;               /* wall clock, microseconds since 1970 */
     struct uuid id;

@@ -16,6 +16,7 @@
 
 /* A MAC of another purpose under the same secret must never pass for a token. */
 static const char purpose[] = "tidings verification token 1";
+static const char fingerprint_purpose[] = "tidings token fingerprint 1";
 
 static void mac_of(const char *secret, size_t secret_len, const uint8_t body[BODY_SIZE], uint8_t mac[MAC_SIZE])
 {
@@ -117,4 +118,18 @@ enum err token_read(const char *secrets, const char *token, size_t len, int64_t 
     memcpy(campaign->b, bytes, 16);
     memcpy(user->b, bytes + 16, 16);
     return ERR_NONE;
+}
+
+size_t token_fingerprints(const char *secrets, struct uuid out[], size_t max)
+{
+    size_t count = 0;
+    while (*secrets && count < max) {
+        size_t len = strcspn(secrets, ",");
+        uint8_t mac[EVP_MAX_MD_SIZE];
+        if (len > 0 && HMAC(EVP_sha256(), secrets, (int)len, (const uint8_t *)fingerprint_purpose,
+                            sizeof fingerprint_purpose, mac, NULL))
+            memcpy(out[count++].b, mac, sizeof out->b);
+        secrets += len + (secrets[len] == ',');
+    }
+    return count;
 }

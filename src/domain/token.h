@@ -16,4 +16,7 @@ void token_make(const char *secrets, struct uuid campaign, struct uuid user, int
 enum err token_read(const char *secrets, const char *token, size_t len, int64_t now_s, struct uuid *campaign,
                     struct uuid *user);
 
+/* One-way hashes of the secrets, in their order, to tell whether two hosts have the same; returns how many (at most max). */
+size_t token_fingerprints(const char *secrets, struct uuid out[], size_t max);
+
 #endif

@@ -15,22 +15,19 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/metrics.h"
-#include "delivery/mail.h"
-#include "delivery/maildir.h"
-#include "delivery/smtp.h"
+#include "delivery/mailer.h"
 #include "handlers/handler.h"
 #include "handlers/sql.h"
 
 #define SMTP_RUN_MAX 20 /* a crash sends the mails of the runs under way again: few, while a mail costs milliseconds */
-#define MESSAGE_ID_SIZE (EMAIL_HOST_SIZE + 64)
+#define MESSAGE_ID_SIZE (MAILER_HOST_SIZE + 64)
 
 struct email_worker {
     struct email_texts texts;
-    struct smtp *smtp; /* MAIL_TRANSPORT=smtp */
-    char sender[EMAIL_SENDER_SIZE];
+    struct mailer *mailer;
     bool has_code_key;
     uint8_t code_key[16]; /* installation.referral_code_key, which never changes */
-    struct buf subject, body, message;
+    struct buf subject, body;
 };
 
 /* record->state */
@@ -62,14 +59,11 @@ static void *email_open(const struct config *c)
 {
     char why[256];
     struct email_worker *w = xcalloc(1, sizeof *w);
-    mail_start();
     if (!email_texts_load(&w->texts, c, EMAIL_TYPES, why, sizeof why)) {
         log_error("a mail template cannot be read any more", "error", why); /* it could at start */
         abort();
     }
-    email_sender(c, w->sender, sizeof w->sender);
-    if (transport_is(c, "smtp"))
-        w->smtp = smtp_open(c);
+    w->mailer = mailer_open(c);
     return w;
 }
 
@@ -77,10 +71,9 @@ static void email_close(void *worker)
 {
     struct email_worker *w = worker;
     email_texts_free(&w->texts);
-    smtp_close(w->smtp);
+    mailer_close(w->mailer);
     buf_free(&w->subject);
     buf_free(&w->body);
-    buf_free(&w->message);
     free(w);
 }
 
@@ -105,51 +98,67 @@ static void email_key(const struct event *e, struct buf *out)
 
 /* --- apply --- */
 
-static char *copy_value(const PGresult *r, int row, int column)
+/* mail_read's columns */
+enum { CAMPAIGN_NO, DELETED, CAMPAIGN_NAME, LANDING_URL, POINTS, EMAIL, VERIFIED, REWARD };
+
+/* Whether there is a mail to be written; else the record is rejected, or done if it is about a deleted campaign. */
+static bool has_facts(struct record *record, const PGresult *r, int row)
 {
-    return PQgetisnull(r, row, column) ? NULL : xstrdup(PQgetvalue(r, row, column));
+    const struct event *e = &record->event;
+    char campaign[UUID_TEXT_SIZE], id[UUID_TEXT_SIZE];
+    struct uuid user;
+    bool to_user = recipient_user(e, &user);
+    uuid_format(e->campaign_id, campaign);
+    uuid_format(to_user ? user : e->account_id, id);
+    if (PQgetisnull(r, row, CAMPAIGN_NO)) {
+        record_fail(record, OUTCOME_REJECT, "campaign %s does not exist", campaign);
+        return false;
+    }
+    if (PQgetvalue(r, row, DELETED)[0] == 't')
+        return false;
+    if (PQgetisnull(r, row, EMAIL)) {
+        record_fail(record, OUTCOME_REJECT, "%s %s has no address in campaign %s: there is no such %s",
+                    to_user ? "user" : "account", id, campaign, to_user ? "user" : "account");
+        return false;
+    }
+    if (e->type == EVENT_REWARD_EARNED && PQgetisnull(r, row, REWARD)) {
+        record_fail(record, OUTCOME_REJECT, "campaign %s has no reward %s", campaign, event_data_text(e, "reward_id"));
+        return false;
+    }
+    return true;
 }
 
 static void take_facts(struct record *record, const PGresult *r, int row, const char *host)
 {
-    char event[UUID_TEXT_SIZE], campaign[UUID_TEXT_SIZE];
-    uuid_format(record->event.id, event);
-    uuid_format(record->event.campaign_id, campaign);
+    char event[UUID_TEXT_SIZE];
     struct uuid user;
-    bool to_user = recipient_user(&record->event, &user);
-    if (PQgetisnull(r, row, 0)) {
-        record_fail(record, OUTCOME_REJECT, "campaign %s does not exist", campaign);
+    if (!has_facts(record, r, row))
         return;
-    }
-    if (PQgetisnull(r, row, 4)) {
-        char id[UUID_TEXT_SIZE];
-        uuid_format(to_user ? user : record->event.account_id, id);
-        record_fail(record, OUTCOME_REJECT, "%s %s has no address in campaign %s: there is no such %s",
-                    to_user ? "user" : "account", id, campaign, to_user ? "user" : "account");
-        return;
-    }
     struct email_job *job = xcalloc(1, sizeof *job);
     record->state = job;
     job->facts = (struct mail_facts){
-        .campaign_no = (int)strtol(PQgetvalue(r, row, 0), NULL, 10),
-        .campaign_name = copy_value(r, row, 1),
-        .landing_url = copy_value(r, row, 2),
-        .points_per_referral = strtoll(PQgetvalue(r, row, 3), NULL, 10),
-        .recipient = copy_value(r, row, 4),
-        .verified = strtoll(PQgetvalue(r, row, 5), NULL, 10),
-        .place = to_user ? uuid_place(user) : 0,
+        .campaign_no = (int)strtol(PQgetvalue(r, row, CAMPAIGN_NO), NULL, 10),
+        .campaign_name = sql_copy(r, row, CAMPAIGN_NAME),
+        .landing_url = sql_copy(r, row, LANDING_URL),
+        .points_per_referral = strtoll(PQgetvalue(r, row, POINTS), NULL, 10),
+        .recipient = sql_copy(r, row, EMAIL),
+        .verified = strtoll(PQgetvalue(r, row, VERIFIED), NULL, 10),
+        .reward = sql_copy(r, row, REWARD),
+        .place = recipient_user(&record->event, &user) ? uuid_place(user) : 0,
     };
+    uuid_format(record->event.id, event);
     snprintf(job->message_id, sizeof job->message_id, "%s.email@%s", event, host);
 }
 
 static bool read_facts(struct run *run, PGresult **failed)
 {
-    struct buf campaigns = {0}, users = {0}, places = {0};
-    char host[EMAIL_HOST_SIZE] = "localhost";
-    email_host(run->config->public_url, host, sizeof host);
+    struct buf campaigns = {0}, users = {0}, places = {0}, rewards = {0};
+    char host[MAILER_HOST_SIZE] = "localhost";
+    mailer_host(run->config->public_url, host);
     sql_array_begin(&campaigns);
     sql_array_begin(&users);
     sql_array_begin(&places);
+    sql_array_begin(&rewards);
     for (size_t i = 0; i < run->count; i++) {
         const struct event *e = &run->records[i]->event;
         struct uuid user;
@@ -161,15 +170,21 @@ static bool read_facts(struct run *run, PGresult **failed)
             sql_array_text(&users, NULL);
             sql_array_text(&places, NULL);
         }
+        if (e->type == EVENT_REWARD_EARNED)
+            sql_array_uuid(&rewards, event_data_uuid(e, "reward_id"));
+        else
+            sql_array_text(&rewards, NULL);
     }
-    const char *const values[] = {sql_array_end(&campaigns), sql_array_end(&users), sql_array_end(&places)};
-    PGresult *r = run_sql(run, failed, "select * from mail_read($1, $2, $3)", 3, values);
+    const char *const values[] = {sql_array_end(&campaigns), sql_array_end(&users), sql_array_end(&places),
+                                  sql_array_end(&rewards)};
+    PGresult *r = run_sql(run, failed, "select * from mail_read($1, $2, $3, $4)", 4, values);
     for (size_t i = 0; r && i < run->count && (int)i < PQntuples(r); i++)
         take_facts(run->records[i], r, (int)i, host);
     PQclear(r);
     buf_free(&campaigns);
     buf_free(&users);
     buf_free(&places);
+    buf_free(&rewards);
     return r != NULL;
 }
 
@@ -254,39 +269,26 @@ static bool email_apply(struct run *run, PGresult **failed)
 
 static void deliver(const struct run *run, struct email_worker *w, struct record *r)
 {
-    const struct config *c = run->config;
-    struct email_job *job = r->state;
-    char why[200], id[UUID_TEXT_SIZE];
-    bool smtp = w->smtp != NULL;
-    int64_t now = clock_wall_us();
-    buf_clear(&w->subject);
-    buf_clear(&w->body);
-    buf_clear(&w->message);
-    email_text(&w->texts, c, &r->event, &job->facts, w->code_key, now / 1000000, &w->subject, &w->body);
-    const struct mail mail = {
-        .from = c->mail_from,
-        .to = job->facts.recipient,
-        .message_id = job->message_id,
-        .subject = buf_cstr(&w->subject),
-        .body = buf_cstr(&w->body),
-        .date_us = now,
-    };
-    if (!mail_compose(&mail, smtp, !smtp, &w->message, why, sizeof why)) {
-        record_fail(r, OUTCOME_REJECT, "%s", why);
-        return;
-    }
-    uuid_format(r->event.id, id);
-    if (!smtp) {
-        if (!maildir_put(c->maildir, id, r->event.at_us, w->message.data, w->message.len, why, sizeof why))
-            record_fail(r, OUTCOME_UNAVAILABLE, "%s", why);
-        return;
-    }
     static const enum outcome outcomes[] = {[SMTP_SENT] = OUTCOME_DONE,
                                             [SMTP_RETRY] = OUTCOME_RETRY,
                                             [SMTP_REJECT] = OUTCOME_REJECT,
                                             [SMTP_UNAVAILABLE] = OUTCOME_UNAVAILABLE};
-    enum smtp_end end = smtp_send(w->smtp, w->sender, job->facts.recipient, w->message.data, w->message.len,
-                                  run->stop_at, why, sizeof why);
+    const struct email_job *job = r->state;
+    char why[200], id[UUID_TEXT_SIZE];
+    buf_clear(&w->subject);
+    buf_clear(&w->body);
+    email_text(&w->texts, run->config, &r->event, &job->facts, w->code_key, clock_wall_us() / 1000000, &w->subject,
+               &w->body);
+    uuid_format(r->event.id, id);
+    const struct mailer_mail mail = {
+        .to = job->facts.recipient,
+        .message_id = job->message_id,
+        .subject = buf_cstr(&w->subject),
+        .body = buf_cstr(&w->body),
+        .file = id,
+        .file_time_us = r->event.at_us,
+    };
+    enum smtp_end end = mailer_send(w->mailer, &mail, run->stop_at, why, sizeof why);
     if (end != SMTP_SENT)
         record_fail(r, outcomes[end], "%s", why);
 }
@@ -333,6 +335,16 @@ static bool email_settle(struct run *run, PGresult **failed)
     return r != NULL;
 }
 
+static struct uuid event_id(const struct event *e)
+{
+    return e->id;
+}
+
+static bool email_give_up(struct run *run, PGresult **failed)
+{
+    return run_give_up(run, failed, "select mail_give_up($1, $2)", event_id);
+}
+
 static void email_release(struct record *r)
 {
     struct email_job *job = r->state;
@@ -341,12 +353,13 @@ static void email_release(struct record *r)
     free(job->facts.campaign_name);
     free(job->facts.landing_url);
     free(job->facts.recipient);
+    free(job->facts.reward);
     free(job);
 }
 
 const struct handler email_handler = {
     .group = "email-workers",
-    .processes = "user.*, referral.verified, campaign.*",
+    .processes = "user.*, referral.verified, reward.earned, campaign.milestone_reached",
     .types = EMAIL_TYPES,
     .pool_size = email_pool_size,
     .run_max = email_run_max,
@@ -357,5 +370,6 @@ const struct handler email_handler = {
     .apply = email_apply,
     .call = email_call,
     .settle = email_settle,
+    .give_up = email_give_up,
     .release = email_release,
 };

@@ -12,11 +12,9 @@
 #include "delivery/template.h"
 #include "domain/event.h"
 
-#define EMAIL_HOST_SIZE 256
-#define EMAIL_SENDER_SIZE 512
 #define EMAIL_TYPES                                                                                                    \
-    (1u << EVENT_USER_SIGNED_UP | 1u << EVENT_USER_VERIFIED | 1u << EVENT_REFERRAL_VERIFIED |                          \
-     1u << EVENT_MILESTONE_REACHED)
+    (1u << EVENT_USER_SIGNED_UP | 1u << EVENT_USER_VERIFIED | 1u << EVENT_VERIFICATION_REQUESTED |                     \
+     1u << EVENT_REFERRAL_VERIFIED | 1u << EVENT_REWARD_EARNED | 1u << EVENT_MILESTONE_REACHED)
 
 /* What a mail is made of besides its event; read from the database. */
 struct mail_facts {
@@ -24,6 +22,7 @@ struct mail_facts {
     char *campaign_name;
     char *landing_url; /* or NULL */
     char *recipient;
+    char *reward;     /* the name of the reward that was earned, or NULL */
     uint32_t place;   /* the recipient's; 0: the account */
     int64_t verified; /* the recipient's verified referrals */
     int64_t points_per_referral;
@@ -31,10 +30,6 @@ struct mail_facts {
 
 /* Whether the group can work with these settings: see struct handler. */
 bool email_check(const struct config *c, char *why, size_t why_size);
-/* The host of PUBLIC_URL, without its port: where message ids are at home. False: it has none that fits. */
-bool email_host(const char *public_url, char *host, size_t size);
-/* The address of MAIL_FROM. False: it is not one that fits. */
-bool email_sender(const struct config *c, char *sender, size_t size);
 
 struct email_texts {
     struct template *templates[EVENT_TYPE_MAX]; /* NULL: that type causes no mail */

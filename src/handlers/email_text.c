@@ -1,18 +1,19 @@
-/* What mails say: templates and their values, and the settings that go into them. */
+/* What mails say: templates and their values. */
 #include <stdio.h>
 #include <string.h>
 
-#include "delivery/mail.h"
+#include "delivery/mailer.h"
 #include "domain/referral_code.h"
 #include "domain/referral_link.h"
 #include "domain/token.h"
 #include "handlers/email.h"
 
 /* The values that templates may use. */
+/* clang-format off */
 #define VALUES(X)                                                                                                      \
-    X(campaign)                                                                                                        \
-    X(email) X(position) X(verified_referrals) X(referral_code) X(referral_link) X(verify_link) X(milestone)           \
-        X(participants)
+    X(campaign) X(email) X(position) X(verified_referrals) X(referral_code) X(referral_link) X(verify_link)            \
+    X(milestone) X(participants) X(reward)
+/* clang-format on */
 
 enum {
 #define VALUE_ENUM(name) VALUE_##name,
@@ -80,7 +81,7 @@ void email_text(const struct email_texts *t, const struct config *config, const 
         referral_code_make(code_key, e->campaign_id, facts->place, code);
         referral_link(config->public_url, facts->landing_url, code, &referral);
     }
-    if (e->type == EVENT_USER_SIGNED_UP)
+    if (e->type == EVENT_USER_SIGNED_UP || e->type == EVENT_VERIFICATION_REQUESTED)
         verify_link(config, e, now_s, &verify);
     if (e->type == EVENT_MILESTONE_REACHED)
         snprintf(participants, sizeof participants, "%lld", (long long)event_data_int(e, "participant_count"));
@@ -94,57 +95,22 @@ void email_text(const struct email_texts *t, const struct config *config, const 
         [VALUE_verify_link] = buf_cstr(&verify),
         [VALUE_milestone] = e->type == EVENT_MILESTONE_REACHED ? event_data_text(e, "milestone") : NULL,
         [VALUE_participants] = participants,
+        [VALUE_reward] = facts->reward,
     };
     template_render(t->templates[e->type], values, subject, body);
     buf_free(&referral);
     buf_free(&verify);
 }
 
-/* --- settings --- */
-
-/* The host of PUBLIC_URL, without port: where message ids are at home. */
-bool email_host(const char *url, char *host, size_t size)
-{
-    const char *at = strstr(url, "://");
-    if (!at)
-        return false;
-    at += 3;
-    size_t len = *at == '[' ? strcspn(at, "]") + 1 : strcspn(at, ":/?#");
-    if (len == 0 || len >= size)
-        return false;
-    snprintf(host, size, "%.*s", (int)len, at);
-    return true;
-}
-
-bool email_sender(const struct config *c, char *sender, size_t size)
-{
-    struct buf b = {0};
-    mail_start();
-    bool ok = mail_address(c->mail_from, &b) && strchr(buf_cstr(&b), '@') && b.len < size;
-    if (ok)
-        snprintf(sender, size, "%s", buf_cstr(&b));
-    buf_free(&b);
-    return ok;
-}
-
 bool email_check(const struct config *c, char *why, size_t why_size)
 {
     struct email_texts texts;
-    char host[EMAIL_HOST_SIZE], sender[EMAIL_SENDER_SIZE];
-    const char *problem = NULL;
-    if (!c->token_secret)
-        problem = "TOKEN_SECRET must be set: it signs the verification links that email-workers send";
-    else if (!email_host(c->public_url, host, sizeof host))
-        problem = "PUBLIC_URL must be a URL with a host";
-    else if (!email_sender(c, sender, sizeof sender))
-        problem = "MAIL_FROM must be one address, or a name and an address in angle brackets";
-    else if (strcmp(c->mail_transport, "smtp") == 0 && strncmp(c->smtp_url, "smtp://", 7) != 0 &&
-             strncmp(c->smtp_url, "smtps://", 8) != 0)
-        problem = "SMTP_URL must begin with smtp:// or smtps://";
-    if (problem) {
-        snprintf(why, why_size, "%s", problem);
+    if (!c->token_secret) {
+        snprintf(why, why_size, "TOKEN_SECRET must be set: it signs the verification links that email-workers send");
         return false;
     }
+    if (!mailer_check(c, why, why_size))
+        return false;
     bool ok = email_texts_load(&texts, c, EMAIL_TYPES, why, why_size);
     email_texts_free(&texts);
     return ok;

@@ -30,7 +30,8 @@ enum outcome {
     OUTCOME_DONE,        /* the effect is there (or was there already) */
     OUTCOME_RETRY,       /* this record failed for a passing reason: back-off, at most RETRY_MAX_ATTEMPTS */
     OUTCOME_UNAVAILABLE, /* a part that all records need is away: back-off, does not count as an attempt */
-    OUTCOME_REJECT,      /* will never work: dead letter */
+    OUTCOME_LATER,  /* it is not its turn: again in later_ms, does not count as an attempt and says nothing of others */
+    OUTCOME_REJECT, /* will never work: dead letter */
 };
 
 struct record {
@@ -40,6 +41,7 @@ struct record {
     int attempt;          /* 0 the first time */
     enum outcome outcome; /* set by the handler; DONE on entry */
     char reason[200];     /* for people: why not DONE */
+    int64_t later_ms;     /* with OUTCOME_LATER */
     bool known;           /* handled before: skip it. Set by the caller with .dedupe, else by the handler */
     bool call;            /* set by apply: call and settle are wanted */
     void *state;          /* the handler's own from apply on; goes to release when the run has ended, if not NULL */
@@ -77,6 +79,9 @@ struct handler {
     bool (*apply)(struct run *run, PGresult **failed);
     void (*call)(struct run *run);
     bool (*settle)(struct run *run, PGresult **failed);
+    /* For handlers with settle: records become dead letters in this transaction without having got there. Ends what
+     * their rows say, if they have any. */
+    bool (*give_up)(struct run *run, PGresult **failed);
     void (*release)(struct record *r); /* frees r->state; r->outcome is final for this run; may be NULL */
 };
 

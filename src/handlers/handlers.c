@@ -7,6 +7,7 @@
 /* One row per consumer group: the struct handler that its file defines. */
 #define HANDLERS(X)                                                                                                    \
     X(email_handler)                                                                                                   \
+    X(reward_handler)                                                                                                  \
     X(position_handler)
 
 #define HANDLER_DECLARE(name) extern const struct handler name;

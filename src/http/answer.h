@@ -9,7 +9,7 @@
 #include "http/request.h"
 
 #define ALLOWED_HEADERS "Authorization, Content-Type, X-Request-Id, Idempotency-Key"
-#define EXPOSED_HEADERS "X-Request-Id, Retry-After, Location"
+#define EXPOSED_HEADERS "X-Request-Id, Retry-After, Location, Idempotency-Replayed"
 
 /* An empty buffer for the body, the server's own: use it before anything else answers. */
 struct buf *answer_body(struct request *r);

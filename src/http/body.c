@@ -134,21 +134,24 @@ static json_t *member(struct body *b, const char *name, enum body_need need)
     return NULL;
 }
 
-/* Characters of valid UTF-8; SIZE_MAX when there is a control character (C0, DEL or C1) among them. */
-static size_t count_characters(const char *text, size_t len)
+/* Characters of valid UTF-8; SIZE_MAX when there is a control character (C0, DEL or C1) among them that is not allowed. */
+static size_t count_characters(const char *text, size_t len, const char *allowed)
 {
     size_t count = 0;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
-        if (c < 0x20 || c == 0x7f || (c == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0))
+        bool fine = c != '\0' && strchr(allowed, c);
+        if (fine)
+            ;
+        else if (c < 0x20 || c == 0x7f || (c == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0))
             return SIZE_MAX;
         count += (c & 0xc0) != 0x80;
     }
     return count;
 }
 
-bool body_text(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars,
-               struct text *out)
+static bool read_text(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars,
+                      const char *allowed, struct text *out)
 {
     *out = (struct text){NULL, 0};
     json_t *value = member(b, name, need);
@@ -159,7 +162,7 @@ bool body_text(struct body *b, const char *name, enum body_need need, size_t min
         return false;
     }
     const char *text = json_string_value(value);
-    size_t len = json_string_length(value), count = count_characters(text, len);
+    size_t len = json_string_length(value), count = count_characters(text, len, allowed);
     char what[80];
     if (count == SIZE_MAX) {
         fault(b, name, "must not have control characters");
@@ -177,6 +180,49 @@ bool body_text(struct body *b, const char *name, enum body_need need, size_t min
     }
     *out = (struct text){text, len};
     return true;
+}
+
+bool body_text(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars,
+               struct text *out)
+{
+    return read_text(b, name, need, min_chars, max_chars, "", out);
+}
+
+bool body_lines(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars,
+                struct text *out)
+{
+    return read_text(b, name, need, min_chars, max_chars, "\n\t", out);
+}
+
+bool body_uuid(struct body *b, const char *name, enum body_need need, struct uuid *out)
+{
+    json_t *value = member(b, name, need);
+    if (!value)
+        return false;
+    if (json_is_string(value) && uuid_parse(json_string_value(value), json_string_length(value), out))
+        return true;
+    fault(b, name, "must be a UUID");
+    return false;
+}
+
+bool body_null(struct body *b, const char *name)
+{
+    return b->err == ERR_NONE && json_is_null(json_object_get(b->root, name));
+}
+
+void body_enter(struct body *inside, json_t *object)
+{
+    *inside = (struct body){.root = json_incref(object)};
+}
+
+void body_leave(struct body *b, const char *name, struct body *inside)
+{
+    if (!body_end(inside)) {
+        char field[sizeof b->field];
+        snprintf(field, sizeof field, "%s.%.*s", name, (int)(sizeof field - strlen(name) - 2), inside->field);
+        body_fault(b, inside->err, field, inside->detail);
+    }
+    body_clear(inside);
 }
 
 bool body_int(struct body *b, const char *name, enum body_need need, int64_t min, int64_t max, int64_t *out)

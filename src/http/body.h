@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "core/err.h"
+#include "core/uuid.h"
 #include "store/action.h"
 
 #define BODY_MEMBERS 16 /* members that one body may have at most */
@@ -36,8 +37,18 @@ enum body_need { BODY_OPTIONAL, BODY_REQUIRED };
 bool body_text(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars,
                struct text *out);
 bool body_int(struct body *b, const char *name, enum body_need need, int64_t min, int64_t max, int64_t *out);
+bool body_lines(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars,
+                struct text *out); /* text that may have line breaks and tabs */
+bool body_uuid(struct body *b, const char *name, enum body_need need, struct uuid *out);
 bool body_object(struct body *b, const char *name, enum body_need need, json_t **out); /* borrowed */
 bool body_array(struct body *b, const char *name, enum body_need need, size_t max, json_t **out);
+
+/* Whether the member is there and null, for those whose null means something; ask for the value after it. */
+bool body_null(struct body *b, const char *name);
+
+/* Reads an object inside as a body of its own; at its end what is wrong is said of b, as "name.member". */
+void body_enter(struct body *inside, json_t *object);
+void body_leave(struct body *b, const char *name, struct body *inside);
 
 /* For checks that are the caller's own. */
 void body_fault(struct body *b, enum err err, const char *field, const char *detail);

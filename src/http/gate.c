@@ -19,6 +19,8 @@ static const struct {
 } parameters[] = {
     {"campaign_id", offsetof(struct request, campaign_id), ERR_NO_CAMPAIGN, "campaign_id in the path is not a UUID."},
     {"user_id", offsetof(struct request, user_id), ERR_NO_USER, "user_id in the path is not a UUID."},
+    {"referral_id", offsetof(struct request, referral_id), ERR_NO_REFERRAL, "referral_id in the path is not a UUID."},
+    {"reward_id", offsetof(struct request, reward_id), ERR_NO_REWARD, "reward_id in the path is not a UUID."},
 };
 
 static bool read_id(const struct route_param *p, struct uuid *id)

@@ -8,6 +8,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "http/answer.h"
+#include "http/idempotency.h"
 #include "http/server.h"
 #include "http/url.h"
 
@@ -110,10 +111,26 @@ void requests_expire(struct http *h, int64_t now_us, bool all)
     }
 }
 
-void request_submit(struct request *r, struct action *a,
-                    void (*on_done)(struct action *a, const struct action_result *result))
+static void on_outcome(struct action *a, const struct action_result *result)
 {
-    a->on_done = on_done;
+    struct request *r = request_resume(a->arg);
+    if (!r)
+        return;
+    if (result->replayed)
+        answer_header(r, "idempotency-replayed", "true");
+    r->on_outcome(r, a, result);
+}
+
+void request_submit(struct request *r, struct action *a,
+                    void (*handler)(struct request *r, struct action *a, const struct action_result *result))
+{
+    bool post = h2o_memis(r->req->method.base, r->req->method.len, H2O_STRLIT("POST"));
+    if (post && r->route->answers == ANSWERS_JSON && !idempotency_read(r, a)) {
+        action_free(a);
+        return;
+    }
+    r->on_outcome = handler;
+    a->on_done = on_outcome;
     a->arg = request_wait(r, ERR_OUTCOME_UNKNOWN);
     enum err err = lanes_submit(r->http->lanes, a);
     if (err == ERR_NONE)

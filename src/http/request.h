@@ -1,7 +1,7 @@
 /* One HTTP request. It outlives its client: libh2o frees its own part when the connection ends, and what was asked of a
  * lane or a reader comes back all the same. Loop thread only.
  *
- * A handler answers at once (answer.h), or asks for something with request_submit or request_read; in the callback
+ * A handler answers at once (answer.h), or asks for something with request_submit or request_read; in a read's callback
  *     struct request *r = request_resume(arg);
  *     if (!r) return;
  * gives the request back, or NULL when its client is gone or was answered meanwhile (it took too long). */
@@ -32,12 +32,14 @@ struct request {
     const struct route *route;        /* NULL: none */
     bool api;                         /* under /v1: any web page may read the answer, nobody may store it */
     struct api_key key;               /* when the route asks for one */
-    struct uuid campaign_id, user_id; /* of the path; zero: not there */
+    struct uuid campaign_id, user_id, referral_id, reward_id; /* of the path; zero: not there */
+    bool user_in_body; /* a user who is not there is a member's fault, not the path's */
     int64_t started_us;
 
     unsigned refs; /* libh2o's, and one for each outcome that is waited for */
     bool waiting;
     enum err late; /* what to answer when the outcome does not come in time */
+    void (*on_outcome)(struct request *r, struct action *a, const struct action_result *result);
     int64_t deadline_us;
     struct request *older, *newer; /* among those that wait */
     char id[REQUEST_ID_MAX + 1];
@@ -48,10 +50,11 @@ struct request *request_begin(struct http *h, struct st_h2o_req_t *req);
 /* The client's X-Request-Id, when it is 1 to 128 visible ASCII characters; else a new one. */
 void request_id_of(const struct st_h2o_req_t *req, char id[REQUEST_ID_MAX + 1]);
 
-/* Hands the action over, or answers why not. on_done gets the request as the action's arg: request_resume it. */
+/* Hands the action over, with the request's Idempotency-Key if it has one, or answers why not. on_outcome is called when
+ * the client still waits; it must answer. */
 void request_submit(struct request *r, struct action *a,
-                    void (*on_done)(struct action *a, const struct action_result *result));
-/* Likewise for a read; on_done gets the request as arg. */
+                    void (*on_outcome)(struct request *r, struct action *a, const struct action_result *result));
+/* Submits a read, or answers why not; on_done gets the request as arg: request_resume it. */
 void request_read(struct request *r, enum read_query query, int count, const char *const params[], read_done on_done);
 
 /* For anything else that ends in a callback: the arg to give to it. The callback must come, once. */

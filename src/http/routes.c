@@ -13,11 +13,29 @@ const struct route routes[] = {
     /* method  pattern               name in metrics    access          errors        handler */
     {"POST",   "/v1/campaigns",      "create_campaign", ACCESS_SECRET,  ANSWERS_JSON, route_create_campaign},
     {"GET",    CAMPAIGN,             "get_campaign",    ACCESS_SECRET,  ANSWERS_JSON, route_get_campaign},
+    {"GET",    "/v1/campaigns",      "list_campaigns",  ACCESS_SECRET,  ANSWERS_JSON, route_list_campaigns},
+    {"GET",    CAMPAIGN "/totals",   "get_totals",      ACCESS_SECRET,  ANSWERS_JSON, route_get_totals},
+    {"GET",    CAMPAIGN "/leaderboard", "get_leaderboard", ACCESS_ANY_KEY, ANSWERS_JSON, route_get_leaderboard},
+    {"GET",    CAMPAIGN "/users",    "list_users",      ACCESS_SECRET,  ANSWERS_JSON, route_list_users},
+    {"GET",    CAMPAIGN "/referrals/{referral_id}", "get_referral", ACCESS_SECRET, ANSWERS_JSON, route_get_referral},
+    {"GET",    CAMPAIGN "/rewards",  "list_rewards",    ACCESS_SECRET,  ANSWERS_JSON, route_list_rewards},
+    {"GET",    CAMPAIGN "/rewards/{reward_id}", "get_reward", ACCESS_SECRET, ANSWERS_JSON, route_get_reward},
     {"POST",   CAMPAIGN "/users",    "sign_up",         ACCESS_ANY_KEY, ANSWERS_JSON, route_sign_up},
     {"GET",    USER,                 "get_user",        ACCESS_ANY_KEY, ANSWERS_JSON, route_get_user},
+    {"GET",    USER "/referrals",    "list_user_referrals", ACCESS_SECRET, ANSWERS_JSON, route_list_user_referrals},
+    {"GET",    USER "/rewards",      "list_user_rewards", ACCESS_ANY_KEY, ANSWERS_JSON, route_list_user_rewards},
     {"POST",   USER "/verify",       "verify_user",     ACCESS_ANY_KEY, ANSWERS_JSON, route_verify_user},
+    {"POST",   USER "/resend-verification", "request_verification", ACCESS_ANY_KEY, ANSWERS_JSON, route_request_verification},
+    {"POST",   USER "/rewards",      "grant_reward",    ACCESS_SECRET,  ANSWERS_JSON, route_grant_reward},
+    {"PATCH",  CAMPAIGN,             "update_campaign", ACCESS_SECRET,  ANSWERS_JSON, route_update_campaign},
+    {"DELETE", CAMPAIGN,             "delete_campaign", ACCESS_SECRET,  ANSWERS_JSON, route_delete_campaign},
+    {"POST",   CAMPAIGN "/close",    "close_campaign",  ACCESS_SECRET,  ANSWERS_JSON, route_close_campaign},
+    {"POST",   CAMPAIGN "/referrals", "create_referral", ACCESS_SECRET, ANSWERS_JSON, route_create_referral},
+    {"POST",   CAMPAIGN "/referrals/{referral_id}/verify", "verify_referral", ACCESS_SECRET, ANSWERS_JSON, route_verify_referral},
+    {"POST",   CAMPAIGN "/rewards",  "create_reward",   ACCESS_SECRET,  ANSWERS_JSON, route_create_reward},
     {"GET",    "/v1/verify",         "verify_page",     ACCESS_OPEN,    ANSWERS_PAGE, route_verify_page},
     {"POST",   "/v1/verify",         "verify_link",     ACCESS_OPEN,    ANSWERS_PAGE, route_verify_link},
+    {"GET",    "/openapi.yaml",      "openapi",         ACCESS_OPEN,    ANSWERS_JSON, route_openapi},
     {"GET",    "/healthz",           "healthz",         ACCESS_OPEN,    ANSWERS_JSON, route_healthz},
     {"GET",    "/readyz",            "readyz",          ACCESS_OPEN,    ANSWERS_JSON, route_readyz},
     {"GET",    "/metrics",           "metrics",         ACCESS_OPEN,    ANSWERS_JSON, route_metrics},
@@ -40,6 +58,20 @@ bool route_body_ends(struct request *r, struct body *b)
     answer_fault(r, b->err, b->field[0] ? b->field : NULL, b->detail);
     body_clear(b);
     return false;
+}
+
+bool route_no_body(struct request *r)
+{
+    struct body b;
+    size_t len;
+    request_body(r, &len);
+    if (len == 0)
+        return true;
+    route_body(r, &b);
+    bool ok = route_body_ends(r, &b);
+    if (ok)
+        body_clear(&b);
+    return ok;
 }
 
 int64_t row_int(const PGresult *rows, int column)

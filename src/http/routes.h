@@ -10,15 +10,35 @@
 #include "http/request.h"
 #include "http/router.h"
 
+enum { REWARDS_MAX = 100, REWARD_RULES_MAX = 10 }; /* of a campaign; rules: rewards with a threshold */
+
 extern const struct route routes[];
 extern const size_t routes_count;
 
 /* A handler is called when the key was checked and the path's parameters were read. */
 void route_create_campaign(struct request *r);
+void route_update_campaign(struct request *r);
+void route_close_campaign(struct request *r);
+void route_delete_campaign(struct request *r);
+void route_list_campaigns(struct request *r);
 void route_get_campaign(struct request *r);
+void route_get_totals(struct request *r);
+void route_get_leaderboard(struct request *r);
 void route_sign_up(struct request *r);
+void route_list_users(struct request *r);
 void route_get_user(struct request *r);
+void route_list_user_referrals(struct request *r);
+void route_list_user_rewards(struct request *r);
+void route_get_referral(struct request *r);
+void route_list_rewards(struct request *r);
+void route_get_reward(struct request *r);
+void route_openapi(struct request *r);
 void route_verify_user(struct request *r);
+void route_request_verification(struct request *r);
+void route_create_referral(struct request *r);
+void route_verify_referral(struct request *r);
+void route_create_reward(struct request *r);
+void route_grant_reward(struct request *r);
 void route_verify_page(struct request *r);
 void route_verify_link(struct request *r);
 void route_healthz(struct request *r);
@@ -29,6 +49,9 @@ void route_metrics(struct request *r);
 void route_body(struct request *r, struct body *b);
 /* The end of reading it: true when all is well; else answers, clears the body and returns false. */
 bool route_body_ends(struct request *r, struct body *b);
+
+/* For operations that take none: an empty body or {}. False: answered. */
+bool route_no_body(struct request *r);
 
 /* Columns of a row in text format: 0 or NULL where the column is null. */
 int64_t row_int(const PGresult *rows, int column);

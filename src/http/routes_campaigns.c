@@ -1,43 +1,62 @@
-/* Campaigns: create and get. */
-#include <inttypes.h>
+/* Campaigns: create, change, close, delete. */
 #include <stdio.h>
 #include <string.h>
 
 #include "http/answer.h"
 #include "http/members.h"
+#include "http/outcome.h"
 #include "http/routes.h"
 #include "http/server.h"
 #include "http/url.h"
 
-enum { NAME_MAX_CHARS = 200, URL_MAX = 1024, POINTS_MAX = 1000000, MILESTONES_MAX = 50, MILESTONE_MAX = 1000000000 };
+enum {
+    NAME_MAX_CHARS = 200,
+    URL_MAX = 1024,
+    POINTS_MAX = 1000000,
+    MILESTONES_MAX = 50,
+    MILESTONE_MAX = 1000000000,
+    THRESHOLD_MAX = 1000000,
+};
 
 static const char default_milestones[] = "[100,1000,10000,100000,1000000,10000000,100000000,1000000000]";
 
-/* --- create ----------------------------------------------------------------------------------------------------- */
+/* --- settings --------------------------------------------------------------------------------------------------- */
 
-static void read_name(struct body *b, struct text *name)
+static void add_name(struct body *b, enum body_need need, struct buf *args)
 {
-    if (body_text(b, "name", BODY_REQUIRED, 1, NAME_MAX_CHARS, name) && strspn(name->data, " ") == name->len)
+    struct text name;
+    if (!body_text(b, "name", need, 1, NAME_MAX_CHARS, &name))
+        return;
+    if (strspn(name.data, " ") == name.len)
         body_fault(b, ERR_INVALID, "name", "name must not be blank.");
+    member_text(args, "name", name.data, name.len);
 }
 
-static void read_landing_url(struct body *b, struct text *url)
+static void add_points(struct body *b, struct buf *args)
 {
-    if (body_text(b, "landing_url", BODY_OPTIONAL, 1, URL_MAX, url) && !url_is_web(url->data, url->len))
-        body_fault(b, ERR_INVALID, "landing_url", "landing_url must be a complete http or https address.");
+    int64_t points;
+    if (body_int(b, "points_per_referral", BODY_OPTIONAL, 0, POINTS_MAX, &points))
+        member_int(args, "points_per_referral", points);
 }
 
-/* Appends the milestones as JSON. */
-static void read_milestones(struct body *b, struct buf *out)
+static void add_landing_url(struct body *b, struct buf *args)
+{
+    struct text url;
+    bool cleared = body_null(b, "landing_url");
+    if (body_text(b, "landing_url", BODY_OPTIONAL, 1, URL_MAX, &url) && !url_is_web(url.data, url.len))
+        body_fault(b, ERR_INVALID, "landing_url", "landing_url must be a complete http or https address.");
+    if (url.data || cleared)
+        member_text(args, "landing_url", url.data, url.len);
+}
+
+static void add_milestones(struct body *b, struct buf *args)
 {
     json_t *list, *element;
     size_t i;
     int64_t last = 0;
-    if (!body_array(b, "milestones", BODY_OPTIONAL, MILESTONES_MAX, &list)) {
-        buf_adds(out, default_milestones);
+    if (!body_array(b, "milestones", BODY_OPTIONAL, MILESTONES_MAX, &list))
         return;
-    }
-    buf_addc(out, '[');
+    member_json(args, "milestones", "[");
     json_array_foreach(list, i, element)
     {
         int64_t value = json_is_integer(element) ? json_integer_value(element) : 0;
@@ -50,113 +69,136 @@ static void read_milestones(struct body *b, struct buf *out)
             return;
         }
         if (i > 0)
-            buf_addc(out, ',');
-        buf_add_int(out, value);
+            buf_addc(args, ',');
+        buf_add_int(args, value);
         last = value;
     }
-    buf_addc(out, ']');
+    buf_addc(args, ']');
 }
 
-/* The members that a campaign's settings and both answers have in common. */
-static void add_settings(struct buf *out, struct text name, int64_t points, const char *milestones,
-                         struct text landing_url)
-{
-    member_text(out, "name", name.data, name.len);
-    member_int(out, "points_per_referral", points);
-    member_json(out, "milestones", milestones);
-    member_text(out, "landing_url", landing_url.data, landing_url.len);
-}
+/* --- create ----------------------------------------------------------------------------------------------------- */
 
-/* The answer repeats the settings as the action carries them, a complete JSON object. */
-static void on_created(struct action *a, const struct action_result *result)
+static void on_created(struct request *r, struct action *a, const struct action_result *result)
 {
-    struct request *r = request_resume(a->arg);
-    if (!r)
-        return;
-    r->campaign_id = a->campaign_id;
-    if (result->err != ERR_NONE) {
-        answer_error(r, result->err);
-        return;
-    }
     char id[UUID_TEXT_SIZE], location[80];
-    uuid_format(a->campaign_id, id);
-    snprintf(location, sizeof location, "/v1/campaigns/%s", id);
-    answer_header(r, "location", location);
-    struct buf *out = answer_body(r);
-    members_begin(out);
-    member_string(out, "campaign_id", id);
-    buf_addc(out, ',');
-    buf_add(out, a->settings.data + 1, a->settings.len - 2); /* without its braces */
-    member_time(out, "created_at", result->at_us);
-    member_int(out, "version", result->version);
-    member_int(out, "events", result->events);
-    members_end(out);
-    answer_json(r, 201, out);
+    if (result->err == ERR_NONE) {
+        r->campaign_id = result->id;
+        uuid_format(result->id, id);
+        snprintf(location, sizeof location, "/v1/campaigns/%s", id);
+        answer_header(r, "location", location);
+    }
+    outcome_created(r, a, result);
 }
 
 void route_create_campaign(struct request *r)
 {
     struct body b;
-    struct text name, landing_url;
-    int64_t points = 1;
-    struct buf milestones = {0};
+    struct buf args = {0};
     route_body(r, &b);
-    read_name(&b, &name);
-    body_int(&b, "points_per_referral", BODY_OPTIONAL, 0, POINTS_MAX, &points);
-    read_milestones(&b, &milestones);
-    read_landing_url(&b, &landing_url);
+    members_begin(&args);
+    add_name(&b, BODY_REQUIRED, &args);
+    if (b.err == ERR_NONE && !json_is_integer(json_object_get(b.root, "points_per_referral")))
+        member_int(&args, "points_per_referral", 1);
+    add_points(&b, &args);
+    if (b.err == ERR_NONE && !json_is_array(json_object_get(b.root, "milestones")))
+        member_json(&args, "milestones", default_milestones);
+    add_milestones(&b, &args);
+    add_landing_url(&b, &args);
+    members_end(&args);
     if (route_body_ends(r, &b)) {
-        struct buf *settings = answer_body(r);
-        members_begin(settings);
-        add_settings(settings, name, points, buf_cstr(&milestones), landing_url);
-        members_end(settings);
-        struct action *a = action_new(ACTION_CREATE_CAMPAIGN, settings->len);
-        a->account_no = r->key.account_no;
-        a->account_id = r->key.account_id;
-        a->settings = action_text(a, settings->data, settings->len);
         body_clear(&b);
-        request_submit(r, a, on_created);
+        request_submit(r, outcome_action(r, ACTION_CREATE_CAMPAIGN, &args), on_created);
     }
-    buf_free(&milestones);
+    buf_free(&args);
 }
 
-/* --- get -------------------------------------------------------------------------------------------------------- */
+/* --- change ----------------------------------------------------------------------------------------------------- */
 
-/* Columns of read_campaign. */
-enum { ID, NAME, POINTS, MILESTONES, LANDING_URL, CREATED_AT_US, PARTICIPANTS, VERSION };
-
-static struct text column(const PGresult *rows, int column)
+static void add_rule(struct body *b, size_t i, json_t *element, struct buf *args)
 {
-    const char *text = row_text(rows, column);
-    return (struct text){text, text ? strlen(text) : 0};
-}
-
-static void on_read(void *arg, enum err err, const PGresult *rows)
-{
-    struct request *r = request_resume(arg);
-    if (!r)
-        return;
-    if (err == ERR_NONE && PQntuples(rows) == 0)
-        err = ERR_NO_CAMPAIGN;
-    if (err != ERR_NONE) {
-        answer_error(r, err);
+    struct body rule;
+    struct uuid reward = {{0}};
+    int64_t threshold = 0;
+    char name[40];
+    snprintf(name, sizeof name, "reward_rules[%zu]", i);
+    if (!json_is_object(element)) {
+        body_fault(b, ERR_INVALID, name, "Each of reward_rules must be an object.");
         return;
     }
-    struct buf *out = answer_body(r);
-    members_begin(out);
-    member_uuid(out, "campaign_id", r->campaign_id);
-    add_settings(out, column(rows, NAME), row_int(rows, POINTS), row_text(rows, MILESTONES), column(rows, LANDING_URL));
-    member_time(out, "created_at", row_int(rows, CREATED_AT_US));
-    member_int(out, "version", row_int(rows, VERSION));
-    member_int(out, "participants", row_int(rows, PARTICIPANTS));
-    members_end(out);
-    answer_json(r, 200, out);
+    body_enter(&rule, element);
+    body_uuid(&rule, "reward_id", BODY_REQUIRED, &reward);
+    bool none = body_null(&rule, "threshold");
+    bool given = body_int(&rule, "threshold", BODY_OPTIONAL, 1, THRESHOLD_MAX, &threshold);
+    if (!none && !given)
+        body_fault(&rule, ERR_INVALID, "threshold", "threshold is required; null takes the rule away.");
+    body_leave(b, name, &rule);
+    if (i > 0)
+        buf_addc(args, ',');
+    members_begin(args);
+    member_uuid(args, "reward_id", reward);
+    if (given)
+        member_int(args, "threshold", threshold);
+    else
+        member_json(args, "threshold", NULL);
+    members_end(args);
 }
 
-void route_get_campaign(struct request *r)
+static bool same_reward(const json_t *a, const json_t *b)
 {
-    char account[16], campaign[UUID_TEXT_SIZE];
-    snprintf(account, sizeof account, "%" PRIu32, r->key.account_no);
-    uuid_format(r->campaign_id, campaign);
-    request_read(r, READ_CAMPAIGN, 2, (const char *const[]){account, campaign}, on_read);
+    const char *x = json_string_value(json_object_get(a, "reward_id")),
+               *y = json_string_value(json_object_get(b, "reward_id"));
+    return x && y && strcasecmp(x, y) == 0;
+}
+
+static void add_reward_rules(struct body *b, struct buf *args)
+{
+    json_t *list, *element;
+    size_t i;
+    if (!body_array(b, "reward_rules", BODY_OPTIONAL, REWARDS_MAX, &list))
+        return;
+    member_json(args, "reward_rules", "[");
+    json_array_foreach(list, i, element)
+    {
+        for (size_t k = 0; k < i; k++)
+            if (same_reward(element, json_array_get(list, k)))
+                body_fault(b, ERR_INVALID, "reward_rules", "reward_rules must name each reward once.");
+        add_rule(b, i, element, args);
+    }
+    buf_addc(args, ']');
+    member_int(args, "max_rules", REWARD_RULES_MAX);
+}
+
+void route_update_campaign(struct request *r)
+{
+    struct body b;
+    struct buf args = {0};
+    int64_t version;
+    route_body(r, &b);
+    members_begin(&args);
+    add_name(&b, BODY_OPTIONAL, &args);
+    add_points(&b, &args);
+    add_milestones(&b, &args);
+    add_landing_url(&b, &args);
+    add_reward_rules(&b, &args);
+    if (body_int(&b, "expected_version", BODY_OPTIONAL, 1, INT64_MAX, &version))
+        member_int(&args, "expected_version", version);
+    members_end(&args);
+    if (route_body_ends(r, &b)) {
+        body_clear(&b);
+        request_submit(r, outcome_action(r, ACTION_UPDATE_CAMPAIGN, &args), outcome_ok);
+    }
+    buf_free(&args);
+}
+
+/* --- close, delete ---------------------------------------------------------------------------------------------- */
+
+void route_close_campaign(struct request *r)
+{
+    if (route_no_body(r))
+        request_submit(r, outcome_action(r, ACTION_CLOSE_CAMPAIGN, NULL), outcome_ok);
+}
+
+void route_delete_campaign(struct request *r)
+{
+    request_submit(r, outcome_action(r, ACTION_DELETE_CAMPAIGN, NULL), outcome_ok);
 }

@@ -1,5 +1,4 @@
-/* Users of a campaign: sign up, get, verify. */
-#include <inttypes.h>
+/* Users of a campaign: sign up, verify, ask for the verification mail again. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,36 +6,16 @@
 #include "core/clock.h"
 #include "domain/email_address.h"
 #include "domain/referral_code.h"
-#include "domain/referral_link.h"
 #include "domain/token.h"
 #include "http/answer.h"
 #include "http/compact.h"
 #include "http/members.h"
+#include "http/outcome.h"
 #include "http/routes.h"
 #include "http/server.h"
+#include "http/user_members.h"
 
-enum { CODE_MAX_CHARS = 64, TOKEN_MAX_CHARS = 256, METADATA_MAX = 4096 };
-
-/* The members that say how a user refers others. */
-static void add_referral(struct request *r, struct buf *out, uint32_t place, const char *landing_url)
-{
-    char code[REFERRAL_CODE_SIZE];
-    struct buf link = {0};
-    referral_code_make(r->http->installation->referral_code_key, r->campaign_id, place, code);
-    referral_link(r->http->config->public_url, landing_url, code, &link);
-    member_string(out, "referral_code", code);
-    member_text(out, "referral_link", link.data, link.len);
-    buf_free(&link);
-}
-
-/* Codes and places cannot be told before the installation is known. */
-static bool installation_known(struct request *r)
-{
-    if (r->http->installation->shards > 0)
-        return true;
-    answer_error(r, ERR_DB_UNAVAILABLE);
-    return false;
-}
+enum { CODE_MAX_CHARS = 64, TOKEN_MAX_CHARS = 256, METADATA_MAX = 4096, SOURCE_MAX_CHARS = 512 };
 
 /* --- sign up ---------------------------------------------------------------------------------------------------- */
 
@@ -44,7 +23,7 @@ struct sign_up {
     struct text email, code;
     char key[2 * EMAIL_MAX]; /* folding can make an address longer */
     size_t key_len;
-    struct buf metadata; /* JSON text; empty: none */
+    struct buf metadata, source; /* JSON text; empty: none */
 };
 
 static void read_email(struct body *b, struct sign_up *s)
@@ -67,23 +46,33 @@ static void read_metadata(struct body *b, struct sign_up *s)
         body_fault(b, ERR_INVALID, "metadata", "metadata must have at most 4096 bytes as compact JSON.");
 }
 
-static void on_signed_up(struct action *a, const struct action_result *result)
+/* Where the visitor came from, as the page's address and referrer said. */
+static void read_source(struct body *b, struct sign_up *s)
 {
-    struct request *r = request_resume(a->arg);
-    if (!r)
+    static const char *const names[] = {"utm_source",  "utm_medium", "utm_campaign", "utm_term",
+                                        "utm_content", "referrer",   "landing_page"};
+    json_t *object;
+    struct body source;
+    if (!body_object(b, "source", BODY_OPTIONAL, &object))
         return;
-    if (result->err == ERR_EMAIL_TAKEN) {
-        char id[UUID_TEXT_SIZE], extra[64];
-        uuid_format(result->id, id);
-        snprintf(extra, sizeof extra, "\"user_id\":\"%s\"", id);
-        answer_problem(r, &(struct problem){.err = result->err, .field = "email", .extra = extra});
-        return;
+    body_enter(&source, object);
+    members_begin(&s->source);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct text value;
+        if (body_text(&source, names[i], BODY_OPTIONAL, 0, SOURCE_MAX_CHARS, &value))
+            member_text(&s->source, names[i], value.data, value.len);
     }
+    members_end(&s->source);
+    body_leave(b, "source", &source);
+}
+
+static void on_signed_up(struct request *r, struct action *a, const struct action_result *result)
+{
     if (result->err != ERR_NONE) {
-        answer_fault(r, result->err, result->err == ERR_NO_REFERRER ? "referral_code" : NULL, NULL);
+        outcome_refused(r, result);
         return;
     }
-    char *landing_url = result->landing_url.data ? strndup(result->landing_url.data, result->landing_url.len) : NULL;
+    char *landing_url = result->extra.data ? strndup(result->extra.data, result->extra.len) : NULL;
     struct buf *out = answer_body(r);
     members_begin(out);
     member_uuid(out, "user_id", result->id);
@@ -101,7 +90,7 @@ static void on_signed_up(struct action *a, const struct action_result *result)
 
 static struct action *sign_up_action(const struct request *r, const struct sign_up *s, uint32_t referrer_place)
 {
-    struct action *a = action_new(ACTION_SIGN_UP, s->email.len + s->key_len + s->metadata.len);
+    struct action *a = action_new(ACTION_SIGN_UP, s->email.len + s->key_len + s->metadata.len + s->source.len);
     a->account_no = r->key.account_no;
     a->account_id = r->key.account_id;
     a->campaign_id = r->campaign_id;
@@ -109,6 +98,7 @@ static struct action *sign_up_action(const struct request *r, const struct sign_
     a->email = action_text(a, s->email.data, s->email.len);
     a->email_key = action_text(a, s->key, s->key_len);
     a->metadata = action_text(a, s->metadata.data, s->metadata.len); /* absent when there is none */
+    a->source = action_text(a, s->source.data, s->source.len);
     return a;
 }
 
@@ -123,6 +113,7 @@ void route_sign_up(struct request *r)
     read_email(&b, &s);
     bool referred = body_text(&b, "referral_code", BODY_OPTIONAL, 0, CODE_MAX_CHARS, &s.code);
     read_metadata(&b, &s);
+    read_source(&b, &s);
     if (route_body_ends(r, &b)) {
         if (referred && !referral_code_read(r->http->installation->referral_code_key, r->campaign_id, s.code.data,
                                             s.code.len, &referrer))
@@ -132,96 +123,16 @@ void route_sign_up(struct request *r)
         body_clear(&b);
     }
     buf_free(&s.metadata);
-}
-
-/* --- get -------------------------------------------------------------------------------------------------------- */
-
-/* Columns of read_user. */
-enum {
-    USER_ID,
-    PLACE,
-    EMAIL,
-    METADATA,
-    CREATED_AT_US,
-    VERIFIED_AT_US,
-    VERIFIED_REFERRALS,
-    POINTS,
-    LANDING_URL,
-    REFERRER_ID
-};
-
-static int64_t position(int64_t place, int64_t verified_referrals, int64_t points)
-{
-    int64_t at = place - verified_referrals * points;
-    return at < 1 ? 1 : at;
-}
-
-/* What only the account itself may see; a publishable key is in every visitor's hands. */
-static void add_private(struct buf *out, const PGresult *rows)
-{
-    member_string(out, "referred_by", row_text(rows, REFERRER_ID));
-    member_json(out, "metadata", row_text(rows, METADATA));
-}
-
-static void on_read(void *arg, enum err err, const PGresult *rows)
-{
-    struct request *r = request_resume(arg);
-    if (!r)
-        return;
-    if (err == ERR_NONE && PQntuples(rows) == 0)
-        err = ERR_NO_CAMPAIGN;
-    else if (err == ERR_NONE && !row_text(rows, USER_ID))
-        err = ERR_NO_USER;
-    if (err != ERR_NONE) {
-        answer_error(r, err);
-        return;
-    }
-    int64_t place = row_int(rows, PLACE), referrals = row_int(rows, VERIFIED_REFERRALS);
-    bool verified = row_text(rows, VERIFIED_AT_US) != NULL;
-    struct buf *out = answer_body(r);
-    members_begin(out);
-    member_uuid(out, "user_id", r->user_id);
-    member_uuid(out, "campaign_id", r->campaign_id);
-    if (r->key.secret)
-        member_string(out, "email", row_text(rows, EMAIL));
-    add_referral(r, out, (uint32_t)place, row_text(rows, LANDING_URL));
-    member_int(out, "position", position(place, referrals, row_int(rows, POINTS)));
-    member_int(out, "original_position", place);
-    member_bool(out, "verified", verified);
-    if (verified)
-        member_time(out, "verified_at", row_int(rows, VERIFIED_AT_US));
-    else
-        member_json(out, "verified_at", NULL);
-    member_int(out, "verified_referrals", referrals);
-    if (r->key.secret)
-        add_private(out, rows);
-    member_time(out, "created_at", row_int(rows, CREATED_AT_US));
-    members_end(out);
-    answer_json(r, 200, out);
-}
-
-void route_get_user(struct request *r)
-{
-    char account[16], campaign[UUID_TEXT_SIZE], user[UUID_TEXT_SIZE], place[16];
-    uint32_t at = uuid_place(r->user_id);
-    if (!installation_known(r))
-        return;
-    snprintf(account, sizeof account, "%" PRIu32, r->key.account_no);
-    uuid_format(r->campaign_id, campaign);
-    uuid_format(r->user_id, user);
-    snprintf(place, sizeof place, "%" PRIu32, at <= INT32_MAX ? at : 0); /* no user has place 0 */
-    request_read(r, READ_USER, 4, (const char *const[]){account, campaign, user, place}, on_read);
+    buf_free(&s.source);
 }
 
 /* --- verify ----------------------------------------------------------------------------------------------------- */
 
-static void on_verified(struct action *a, const struct action_result *result)
+static void on_verified(struct request *r, struct action *a, const struct action_result *result)
 {
-    struct request *r = request_resume(a->arg);
-    if (!r)
-        return;
+    (void)a;
     if (result->err != ERR_NONE) {
-        answer_error(r, result->err);
+        outcome_refused(r, result);
         return;
     }
     struct buf *out = answer_body(r);
@@ -257,6 +168,32 @@ void route_verify_user(struct request *r)
     a->account_no = r->key.account_no;
     a->account_id = r->key.account_id;
     a->campaign_id = campaign;
-    a->user_id = user;
+    a->subject = user;
     request_submit(r, a, on_verified);
+}
+
+/* --- verification mail ------------------------------------------------------------------------------------------ */
+
+static void on_requested(struct request *r, struct action *a, const struct action_result *result)
+{
+    (void)a;
+    if (result->err == ERR_NONE)
+        outcome_done(r, 202, result);
+    else
+        outcome_refused(r, result);
+}
+
+void route_request_verification(struct request *r)
+{
+    struct buf args = {0};
+    if (!route_no_body(r))
+        return;
+    members_begin(&args);
+    member_int(&args, "interval_s", r->http->config->verify_resend_s);
+    member_int(&args, "per_day", r->http->config->verify_resend_per_day);
+    members_end(&args);
+    struct action *a = outcome_action(r, ACTION_REQUEST_VERIFICATION, &args);
+    a->subject = r->user_id;
+    request_submit(r, a, on_requested);
+    buf_free(&args);
 }

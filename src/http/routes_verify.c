@@ -31,11 +31,9 @@ void route_verify_page(struct request *r)
     buf_free(&token);
 }
 
-static void on_verified(struct action *a, const struct action_result *result)
+static void on_verified(struct request *r, struct action *a, const struct action_result *result)
 {
-    struct request *r = request_resume(a->arg);
-    if (!r)
-        return;
+    (void)a;
     if (result->err != ERR_NONE) {
         answer_error(r, result->err);
         return;
@@ -64,6 +62,6 @@ void route_verify_link(struct request *r)
     struct action *a = action_new(ACTION_VERIFY, 0);
     a->account_no = 0; /* not known here, and not asked for */
     a->campaign_id = r->campaign_id = campaign;
-    a->user_id = r->user_id = user;
+    a->subject = r->user_id = user;
     request_submit(r, a, on_verified);
 }

@@ -7,11 +7,10 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/pg.h"
+#include "core/pgbinary.h"
 #include "relay/relay_int.h"
 
 enum { READ_ROWS = 1000 };
-
-static const int64_t PG_EPOCH_US = 946684800000000; /* 2000-01-01 in microseconds since 1970 */
 
 static const struct {
     const char *name, *sql;
@@ -144,48 +143,36 @@ void outbox_save(struct relay *r)
 
 /* --- gaps ------------------------------------------------------------------------------------------------------- */
 
-static uint64_t get_be(const PGresult *rows, int row, int column)
-{
-    const uint8_t *p = (const uint8_t *)PQgetvalue(rows, row, column);
-    uint64_t v = 0;
-    for (int i = 0; i < PQgetlength(rows, row, column); i++)
-        v = v << 8 | p[i];
-    return v;
-}
-
-static struct uuid get_uuid(const PGresult *rows, int row, int column)
-{
-    struct uuid id = {{0}};
-    if (PQgetlength(rows, row, column) == (int)sizeof id.b)
-        memcpy(id.b, PQgetvalue(rows, row, column), sizeof id.b);
-    return id;
-}
-
 static struct event_row decode(const PGresult *rows, int i, uint32_t shard)
 {
     return (struct event_row){
         .shard = shard,
-        .seq = (int64_t)get_be(rows, i, 0),
-        .version = (int64_t)get_be(rows, i, 1),
-        .type = (enum event_type)get_be(rows, i, 2),
-        .format = (int)get_be(rows, i, 3),
-        .at_us = (int64_t)get_be(rows, i, 4) + PG_EPOCH_US,
-        .id = get_uuid(rows, i, 5),
-        .account_id = get_uuid(rows, i, 6),
-        .campaign_id = get_uuid(rows, i, 7),
+        .seq = (int64_t)pgbinary_int(rows, i, 0),
+        .version = (int64_t)pgbinary_int(rows, i, 1),
+        .type = (enum event_type)pgbinary_int(rows, i, 2),
+        .format = (int)pgbinary_int(rows, i, 3),
+        .at_us = pgbinary_time_us(rows, i, 4),
+        .id = pgbinary_uuid(rows, i, 5),
+        .account_id = pgbinary_uuid(rows, i, 6),
+        .campaign_id = pgbinary_uuid(rows, i, 7),
         .data = PQgetvalue(rows, i, 8),
         .data_len = (size_t)PQgetlength(rows, i, 8),
     };
 }
 
+/* Whether the first row is the event that was sent as s->read_from, or says that this event was purged. */
+static bool is_event(const struct relay_shard *s, const PGresult *rows, const struct uuid *id)
+{
+    if (PQntuples(rows) == 0 || (int64_t)pgbinary_int(rows, 0, 0) != s->read_from)
+        return false;
+    return !id || PQgetisnull(rows, 0, 5) || uuid_equal(*id, pgbinary_uuid(rows, 0, 5));
+}
+
 /* The row at the last acknowledged seq must still be the event that Kafka has. */
 static bool past_is_ours(struct relay *r, const struct relay_shard *s, const PGresult *rows)
 {
-    struct uuid known;
-    if (s->read_from <= 0)
-        return true;
-    bool there = PQntuples(rows) > 0 && (int64_t)get_be(rows, 0, 0) == s->read_from;
-    if (there && (!window_id_at(r->window, s->no, s->read_from, &known) || uuid_equal(known, get_uuid(rows, 0, 5))))
+    struct uuid id;
+    if (s->read_from <= 0 || is_event(s, rows, window_id_at(r->window, s->no, s->read_from, &id) ? &id : NULL))
         return true;
     relay_alarm(r, "an event that Kafka acknowledged is not in the database: it went back in time");
     return false;
@@ -237,9 +224,7 @@ static void on_newest(void *arg, const struct pglink_answer *answer)
     r->verifying--;
     if (!rows_ok(r, answer, "read"))
         return;
-    bool same = PQntuples(answer->result) == 1 && (int64_t)get_be(answer->result, 0, 0) == s->read_from &&
-                uuid_equal(s->newest, get_uuid(answer->result, 0, 5));
-    if (!same)
+    if (!is_event(s, answer->result, &s->newest))
         relay_alarm(r, "an event that was sent to Kafka is not in the database: it went back in time");
     if (r->verifying > 0 || r->alarm || !pglink_up(r->link))
         return;

@@ -17,6 +17,7 @@ enum {
     STUCK_ATTEMPTS = 5,     /* failed deliveries of one event in a row: it can never be delivered */
 };
 
+static const int64_t LOG_EVERY_US = 30000000, LOG_NEWS_US = 5000000;
 static const int64_t IDLE_US = 3600LL * 1000000; /* brokers may forget a producer that was idle for so long */
 
 static void start_probe(struct relay *r);
@@ -193,6 +194,19 @@ static void warn_of_topic(const struct relay *r)
                  r->config->kafka_topic, "partitions", log_int(r->facts.partitions), "used", log_int(r->partitions));
 }
 
+/* With several brokers the reason may be another one each time: the log shall not be full of them. */
+static void note_waiting(struct relay *r)
+{
+    int64_t since = clock_mono_us() - r->waiting_logged_us;
+    bool news = strcmp(r->trouble, r->probe_why) != 0;
+    if (r->waiting_logged_us == 0 || since > LOG_EVERY_US || (news && since > LOG_NEWS_US)) {
+        r->waiting_logged_us = clock_mono_us();
+        log_warn("waiting for Kafka", "reason", r->probe_why);
+    }
+    if (!r->alarm)
+        snprintf(r->trouble, sizeof r->trouble, "%s", r->probe_why);
+}
+
 static void probe_done(uv_work_t *work, int status)
 {
     struct relay *r = work->data;
@@ -200,15 +214,14 @@ static void probe_done(uv_work_t *work, int status)
     r->probing = false;
     if (r->closing)
         return;
-    if (r->window) { /* only asked whether the brokers are back */
-        r->brokers_down = r->brokers_down && r->probe_partitions == 0;
+    if (r->window && (!r->brokers_down || r->probe_partitions > 0)) { /* only asked whether the brokers are back */
+        r->brokers_down = false;
         return;
     }
     if (r->probe_partitions == 0) {
-        if (strcmp(r->trouble, r->probe_why) != 0 || r->probe_attempt % 20 == 19)
-            log_warn("waiting for Kafka", "reason", r->probe_why);
-        snprintf(r->trouble, sizeof r->trouble, "%s", r->probe_why);
-        uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->probe_attempt++, BACKOFF_BASE_MS, 1000), 0);
+        note_waiting(r);
+        if (!r->window)
+            uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->probe_attempt++, BACKOFF_BASE_MS, 1000), 0);
         return;
     }
     r->partitions = r->probe_partitions;
@@ -288,7 +301,7 @@ const char *relay_trouble(const struct relay *r)
 {
     if (r->alarm)
         return r->trouble;
-    if (!r->window || !r->producer || r->brokers_down)
+    if (!r->window || !r->producer || r->brokers_down || r->opening_attempt > 1) /* resets in a row */
         return r->trouble[0] ? r->trouble : "not yet connected";
     if (window_halted(r->window))
         return "an event cannot be delivered; its partition stopped";

@@ -50,16 +50,17 @@ struct relay {
     uv_timer_t timer; /* polls heads, saves cursors, sets gauges */
     uv_timer_t retry; /* back-off of the producer and of the probe */
     int64_t polled_us, saved_us;
-    char trouble[256];
+    char trouble[512];
     bool brokers_down;
 
     uv_work_t probe;
     bool probing;
     int64_t probed_us;
     int probe_attempt;
+    int64_t waiting_logged_us;
     struct topic_facts facts;
     uint32_t probe_partitions; /* the probe's result */
-    char probe_why[256];
+    char probe_why[512];
 
     bool stopping, closing;
     int64_t deadline_us;

@@ -111,7 +111,8 @@ static void feed_row(struct window *w, const struct event_row *row, window_send 
 {
     char key[UUID_TEXT_SIZE];
     size_t key_len = event_key(row, key);
-    uint32_t target = aggregate_hash(key, key_len) % w->partitions;
+    bool purged = row->type == EVENT_NONE;
+    uint32_t target = purged ? UINT32_MAX : aggregate_hash(key, key_len) % w->partitions;
     window_saw(w, row->shard, row->seq);
     for (uint32_t k = 0; k < w->per_shard; k++) {
         uint32_t partition = row->shard + k * w->shards;

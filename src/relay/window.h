@@ -29,7 +29,8 @@ void window_free(struct window *w);
 void window_start_at(struct window *w, uint32_t shard, int64_t seq);
 
 /* Rows of one or more shards, in seq order per shard, from a commit's answer or a read. Rows that come too early (a gap
- * before them), too late (passed already) or find no room are left out; window_gap says what to read. */
+ * before them), too late (passed already) or find no room are left out; window_gap says what to read. A row of type
+ * EVENT_NONE was purged, which only happens to what Kafka has acknowledged: it is passed without being sent. */
 void window_feed(struct window *w, const struct event_row *rows, size_t count, window_send send, void *arg);
 
 /* The shard has events up to seq. */

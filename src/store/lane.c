@@ -129,10 +129,8 @@ static void on_freed(void *arg, const struct pglink_answer *answer)
 /* Somebody held a shard's lock for too long: if its client hangs, its session is ended. */
 static void free_shards(struct lane *l)
 {
-    const char *values[1] = {l->call.values[0]};
-    int lengths[1] = {l->call.lengths[0]}, formats[1] = {1};
-    if (l->call.formats[0] == 1)
-        pglink_send(l->link, "free_shards", 1, values, lengths, formats, 1, on_freed, l);
+    /* The first parameter of the call is its shards. */
+    pglink_send(l->link, "free_shards", 1, l->call.values, l->call.lengths, l->call.formats, 1, on_freed, l);
 }
 
 static void transient(struct lane *l, const PGresult *r)
@@ -269,14 +267,8 @@ static void on_answer(void *arg, const struct pglink_answer *answer)
 static void take_batch(struct lane *l)
 {
     size_t max = l->split ? l->split : (size_t)l->config->lane_batch;
-    while (l->head && l->batch_count < max) {
-        bool batched = lane_call_batched(l->head->kind);
-        if (!batched && l->batch_count > 0)
-            break;
+    while (l->head && l->batch_count < max)
         l->batch[l->batch_count++] = queue_pop(l);
-        if (!batched)
-            break;
-    }
 }
 
 void lane_pump(struct lane *l)

@@ -1,34 +1,35 @@
 /* The call of a lane: encodes a batch as binary parameters, decodes its rows. sql/fn_lanes.sql is the other side. */
 #include "store/lane_call.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/pg.h"
+#include "core/pgbinary.h"
 
-/* Parameters of lane_apply. */
+/* Parameters of lane_apply, all of them arrays: name, element type. */
+#define PARAMS(X)                                                                                                      \
+    X(P_SHARDS, INT4)                                                                                                  \
+    X(S_ACCOUNT, INT4) X(S_CAMPAIGN, UUID) X(S_ID, UUID) X(S_EVENT, UUID) X(S_REFERRER, INT4) X(S_EMAIL_KEY, TEXT)     \
+    X(S_EMAIL, TEXT) X(S_METADATA, TEXT) X(S_SOURCE, TEXT)                                                             \
+    X(V_ACCOUNT, INT4) X(V_CAMPAIGN, UUID) X(V_USER, UUID) X(V_PLACE, INT4) X(V_EVENT, UUID)                           \
+    X(A_KIND, INT4) X(A_SHARD, INT4) X(A_ACCOUNT, INT4) X(A_ACCOUNT_ID, UUID) X(A_CAMPAIGN, UUID) X(A_SUBJECT, UUID)   \
+    X(A_EVENT, UUID) X(A_ARGS, TEXT)                                                                                   \
+    X(K_OF, INT4) X(K_SHARD, INT4) X(K_KEY, UUID) X(K_REQUEST, UUID) X(K_KEEP_S, INT4)
+
 enum {
-    P_SHARDS,
-    S_ACCOUNT,
-    S_CAMPAIGN,
-    S_ID,
-    S_EVENT,
-    S_REFERRER,
-    S_EMAIL_KEY,
-    S_EMAIL,
-    S_METADATA,
-    V_ACCOUNT,
-    V_CAMPAIGN,
-    V_USER,
-    V_PLACE,
-    V_EVENT,
+#define PARAM_ENUM(name, type) name,
+    PARAMS(PARAM_ENUM)
+#undef PARAM_ENUM
+        PARAM_COUNT
 };
+_Static_assert(PARAM_COUNT == LANE_CALL_PARAMS, "the header reserves room for them");
 
-static const uint32_t element_oid[LANE_CALL_PARAMS] = {
-    [P_SHARDS] = PG_OID_INT4,   [S_ACCOUNT] = PG_OID_INT4,  [S_CAMPAIGN] = PG_OID_UUID,  [S_ID] = PG_OID_UUID,
-    [S_EVENT] = PG_OID_UUID,    [S_REFERRER] = PG_OID_INT4, [S_EMAIL_KEY] = PG_OID_TEXT, [S_EMAIL] = PG_OID_TEXT,
-    [S_METADATA] = PG_OID_TEXT, [V_ACCOUNT] = PG_OID_INT4,  [V_CAMPAIGN] = PG_OID_UUID,  [V_USER] = PG_OID_UUID,
-    [V_PLACE] = PG_OID_INT4,    [V_EVENT] = PG_OID_UUID,
+static const uint32_t element_oid[] = {
+#define PARAM_OID(name, type) [name] = PG_OID_##type,
+    PARAMS(PARAM_OID)
+#undef PARAM_OID
 };
 
 /* Columns of the rows. */
@@ -37,7 +38,7 @@ enum {
     C_ERR,
     C_OBJECT_ID,
     C_PLACE,
-    C_LANDING_URL,
+    C_EXTRA,
     C_ACCOUNT_ID,
     C_SHARD,
     C_SEQ,
@@ -46,53 +47,68 @@ enum {
     C_AT,
     C_EVENT_ID,
     C_DATA,
+    C_EVENTS,
     COLUMNS
 };
 
 /* Outcomes of sql/fn_lanes.sql. */
-enum {
-    OUT_DONE = 0,
-    OUT_NO_CAMPAIGN = 1,
-    OUT_EMAIL_TAKEN = 2,
-    OUT_NO_REFERRER = 3,
-    OUT_NO_USER = 4,
-    OUT_DONE_BEFORE = 5,
-    OUT_AGAIN = 9
+enum { OUT_DONE_BEFORE = 5, OUT_AGAIN = 9 };
+
+static const enum err outcomes[] = {
+    [0] = ERR_NONE,
+    [1] = ERR_NO_CAMPAIGN,
+    [2] = ERR_EMAIL_TAKEN,
+    [3] = ERR_NO_REFERRER,
+    [4] = ERR_NO_USER,
+    [OUT_DONE_BEFORE] = ERR_NONE,
+    [6] = ERR_CAMPAIGN_CLOSED,
+    [7] = ERR_CAMPAIGN_OPEN,
+    [8] = ERR_VERSION_CONFLICT,
+    [OUT_AGAIN] = ERR_INTERNAL, /* never answered: it comes again */
+    [10] = ERR_KEY_REUSED,
+    [11] = ERR_HAS_REFERRER,
+    [12] = ERR_SELF_REFERRAL,
+    [13] = ERR_ALREADY_VERIFIED,
+    [14] = ERR_TOO_SOON,
+    [15] = ERR_LIMIT_REACHED,
+    [16] = ERR_NO_REWARD,
+    [17] = ERR_OUT_OF_STOCK,
+    [18] = ERR_ALREADY_EARNED,
+    [19] = ERR_NO_REFERRAL,
 };
-
-static const int64_t PG_EPOCH_US = 946684800000000; /* 2000-01-01 in microseconds since 1970 */
-
-bool lane_call_batched(enum action_kind kind)
-{
-    return kind != ACTION_CREATE_CAMPAIGN;
-}
 
 bool lane_call_prepare(PGconn *conn, char *why, size_t why_size)
 {
-    return pg_prepare(conn, "lane_apply", "select * from lane_apply($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)",
-                      why, why_size) &&
-           pg_prepare(conn, "lane_create_campaign", "select * from lane_create_campaign($1,$2,$3,$4,$5,$6)", why,
-                      why_size);
+    char sql[256] = "select * from lane_apply(";
+    for (int i = 1; i <= PARAM_COUNT; i++) {
+        size_t used = strlen(sql);
+        snprintf(sql + used, sizeof sql - used, "$%d%c", i, i < PARAM_COUNT ? ',' : ')');
+    }
+    return pg_prepare(conn, "lane_apply", sql, why, why_size);
 }
 
-/* Sign-ups first, each kind in arrival order: a stable partition. */
-static void sign_ups_first(struct action **batch, size_t count)
+/* Where an action stands in a batch's order: sign-ups, verifications, others. */
+static int rank(const struct action *a)
 {
-    bool mixed = false;
+    return a->kind == ACTION_SIGN_UP ? 0 : a->kind == ACTION_VERIFY ? 1 : 2;
+}
+
+/* Each kind in arrival order. */
+static void order_by_rank(struct action **batch, size_t count)
+{
+    bool ordered = true;
     for (size_t i = 1; i < count; i++)
-        mixed |= batch[i]->kind != batch[0]->kind;
-    if (!mixed)
+        ordered = ordered && rank(batch[i - 1]) <= rank(batch[i]);
+    if (ordered)
         return;
-    struct action **others = xmalloc(count * sizeof *others);
-    size_t sign_ups = 0, rest = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (batch[i]->kind == ACTION_SIGN_UP)
-            batch[sign_ups++] = batch[i];
-        else
-            others[rest++] = batch[i];
-    }
-    memcpy(batch + sign_ups, others, rest * sizeof *others);
-    free(others);
+    struct action **copy = xmalloc(count * sizeof(struct action *));
+    size_t put = 0;
+    memcpy(copy, batch, count * sizeof *batch);
+    for (int r = 0; r <= 2; r++)
+        for (size_t i = 0; i < count; i++)
+            if (rank(copy[i]) == r)
+                batch[put++] = copy[i];
+    free(copy);
 }
 
 static int compare_u32(const void *a, const void *b)
@@ -104,11 +120,15 @@ static int compare_u32(const void *a, const void *b)
 /* Each shard once, ascending: the order in which they are locked. */
 static void add_shards(struct pgarray *array, struct action *const *batch, size_t count)
 {
-    uint32_t *shards = xmalloc(count * sizeof *shards);
-    for (size_t i = 0; i < count; i++)
-        shards[i] = batch[i]->shard;
-    qsort(shards, count, sizeof *shards, compare_u32);
-    for (size_t i = 0; i < count; i++)
+    uint32_t *shards = xmalloc(2 * count * sizeof *shards);
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        shards[n++] = batch[i]->shard;
+        if (batch[i]->key.given && batch[i]->key.shard != batch[i]->shard)
+            shards[n++] = batch[i]->key.shard;
+    }
+    qsort(shards, n, sizeof *shards, compare_u32);
+    for (size_t i = 0; i < n; i++)
         if (i == 0 || shards[i] != shards[i - 1])
             pgarray_int(array, (int32_t)shards[i]);
     free(shards);
@@ -125,86 +145,59 @@ static void add_sign_up(struct lane_call *call, const struct action *a)
     pgarray_text(&call->arrays[S_EMAIL_KEY], a->email_key);
     pgarray_text(&call->arrays[S_EMAIL], as_key ? (struct text){NULL, 0} : a->email);
     pgarray_text(&call->arrays[S_METADATA], a->metadata);
+    pgarray_text(&call->arrays[S_SOURCE], a->source);
 }
 
 static void add_verify(struct lane_call *call, const struct action *a)
 {
     pgarray_int(&call->arrays[V_ACCOUNT], (int32_t)a->account_no);
     pgarray_uuid(&call->arrays[V_CAMPAIGN], a->campaign_id);
-    pgarray_uuid(&call->arrays[V_USER], a->user_id);
-    pgarray_int(&call->arrays[V_PLACE], (int32_t)(uuid_place(a->user_id) & 0x7fffffff));
+    pgarray_uuid(&call->arrays[V_USER], a->subject);
+    pgarray_int(&call->arrays[V_PLACE], (int32_t)(uuid_place(a->subject) & 0x7fffffff));
     pgarray_uuid(&call->arrays[V_EVENT], a->event_id);
 }
 
-static bool send_batch(struct lane_call *call, struct pglink *link, struct action **batch, size_t count,
-                       pglink_done done, void *arg)
+static void add_other(struct lane_call *call, const struct action *a)
 {
-    sign_ups_first(batch, count);
-    for (int i = 0; i < LANE_CALL_PARAMS; i++)
-        pgarray_begin(&call->arrays[i], element_oid[i]);
-    add_shards(&call->arrays[P_SHARDS], batch, count);
-    for (size_t i = 0; i < count; i++) {
-        if (batch[i]->kind == ACTION_SIGN_UP)
-            add_sign_up(call, batch[i]);
-        else
-            add_verify(call, batch[i]);
-    }
-    for (int i = 0; i < LANE_CALL_PARAMS; i++) {
-        pgarray_end(&call->arrays[i]);
-        call->values[i] = call->arrays[i].buf.data;
-        call->lengths[i] = (int)call->arrays[i].buf.len;
-        call->formats[i] = 1;
-    }
-    return pglink_send(link, "lane_apply", LANE_CALL_PARAMS, call->values, call->lengths, call->formats, 1, done, arg);
+    pgarray_int(&call->arrays[A_KIND], (int32_t)a->kind);
+    pgarray_int(&call->arrays[A_SHARD], (int32_t)a->shard);
+    pgarray_int(&call->arrays[A_ACCOUNT], (int32_t)a->account_no);
+    pgarray_uuid(&call->arrays[A_ACCOUNT_ID], a->account_id);
+    pgarray_uuid(&call->arrays[A_CAMPAIGN], a->campaign_id);
+    pgarray_uuid(&call->arrays[A_SUBJECT], a->subject);
+    pgarray_uuid(&call->arrays[A_EVENT], a->event_id);
+    pgarray_text(&call->arrays[A_ARGS], a->args.data ? a->args : (struct text){"{}", 2});
 }
 
-static bool send_create_campaign(struct lane_call *call, struct pglink *link, const struct action *a, pglink_done done,
-                                 void *arg)
+static void add_key(struct lane_call *call, const struct action_key *key, size_t place)
 {
-    char account[UUID_TEXT_SIZE], campaign[UUID_TEXT_SIZE], event[UUID_TEXT_SIZE];
-    uuid_format(a->account_id, account);
-    uuid_format(a->campaign_id, campaign);
-    uuid_format(a->event_id, event);
-    for (int i = 0; i < 6; i++)
-        buf_clear(&call->solo[i]);
-    buf_add_int(&call->solo[0], a->shard);
-    buf_add_int(&call->solo[1], a->account_no);
-    buf_adds(&call->solo[2], account);
-    buf_adds(&call->solo[3], campaign);
-    buf_adds(&call->solo[4], event);
-    buf_add(&call->solo[5], a->settings.data, a->settings.len);
-    for (int i = 0; i < 6; i++) {
-        call->values[i] = buf_cstr(&call->solo[i]);
-        call->lengths[i] = 0;
-        call->formats[i] = 0;
-    }
-    return pglink_send(link, "lane_create_campaign", 6, call->values, call->lengths, call->formats, 1, done, arg);
+    pgarray_int(&call->arrays[K_OF], (int32_t)place);
+    pgarray_int(&call->arrays[K_SHARD], (int32_t)key->shard);
+    pgarray_uuid(&call->arrays[K_KEY], key->key);
+    pgarray_uuid(&call->arrays[K_REQUEST], key->request);
+    pgarray_int(&call->arrays[K_KEEP_S], key->keep_s);
 }
 
 bool lane_call_send(struct lane_call *call, struct pglink *link, struct action **batch, size_t count, pglink_done done,
                     void *arg)
 {
-    if (!lane_call_batched(batch[0]->kind))
-        return send_create_campaign(call, link, batch[0], done, arg);
-    return send_batch(call, link, batch, count, done, arg);
-}
-
-/* Binary columns. */
-static uint64_t get_be(const PGresult *r, int row, int column)
-{
-    const uint8_t *p = (const uint8_t *)PQgetvalue(r, row, column);
-    uint64_t v = 0;
-    for (int i = 0; i < PQgetlength(r, row, column); i++)
-        v = v << 8 | p[i];
-    return v;
-}
-
-static struct uuid get_uuid(const PGresult *r, int row, int column)
-{
-    struct uuid id = {{0}};
-    if (PQgetlength(r, row, column) == (int)sizeof id.b)
-        memcpy(id.b, PQgetvalue(r, row, column), sizeof id.b);
-    return id;
+    static void (*const add[])(struct lane_call *, const struct action *) = {add_sign_up, add_verify, add_other};
+    order_by_rank(batch, count);
+    for (int i = 0; i < PARAM_COUNT; i++)
+        pgarray_begin(&call->arrays[i], element_oid[i]);
+    add_shards(&call->arrays[P_SHARDS], batch, count);
+    for (size_t i = 0; i < count; i++) {
+        add[rank(batch[i])](call, batch[i]);
+        if (batch[i]->key.given)
+            add_key(call, &batch[i]->key, i + 1);
+    }
+    for (int i = 0; i < PARAM_COUNT; i++) {
+        pgarray_end(&call->arrays[i]);
+        call->values[i] = call->arrays[i].buf.data;
+        call->lengths[i] = (int)call->arrays[i].buf.len;
+        call->formats[i] = 1;
+    }
+    return pglink_send(link, "lane_apply", PARAM_COUNT, call->values, call->lengths, call->formats, 1, done, arg);
 }
 
 static struct text get_text(const PGresult *r, int row, int column)
@@ -214,33 +207,20 @@ static struct text get_text(const PGresult *r, int row, int column)
     return (struct text){PQgetvalue(r, row, column), (size_t)PQgetlength(r, row, column)};
 }
 
-static enum err outcome_err(int outcome)
-{
-    switch (outcome) {
-    case OUT_DONE:
-    case OUT_DONE_BEFORE: return ERR_NONE;
-    case OUT_NO_CAMPAIGN: return ERR_NO_CAMPAIGN;
-    case OUT_EMAIL_TAKEN: return ERR_EMAIL_TAKEN;
-    case OUT_NO_REFERRER: return ERR_NO_REFERRER;
-    case OUT_NO_USER: return ERR_NO_USER;
-    default: return ERR_INTERNAL;
-    }
-}
-
 static void decode_event(struct lane_call *call, const PGresult *r, int i, const struct action *a,
                          struct action_result *result)
 {
     struct event_row *row = &call->rows[call->row_count++];
     struct text data = get_text(r, i, C_DATA);
     *row = (struct event_row){
-        .shard = (uint32_t)get_be(r, i, C_SHARD),
-        .seq = (int64_t)get_be(r, i, C_SEQ),
-        .version = (int64_t)get_be(r, i, C_VERSION),
-        .type = (enum event_type)get_be(r, i, C_TYPE),
+        .shard = (uint32_t)pgbinary_int(r, i, C_SHARD),
+        .seq = (int64_t)pgbinary_int(r, i, C_SEQ),
+        .version = (int64_t)pgbinary_int(r, i, C_VERSION),
+        .type = (enum event_type)pgbinary_int(r, i, C_TYPE),
         .format = EVENT_FORMAT,
-        .at_us = (int64_t)get_be(r, i, C_AT) + PG_EPOCH_US,
-        .id = get_uuid(r, i, C_EVENT_ID),
-        .account_id = get_uuid(r, i, C_ACCOUNT_ID),
+        .at_us = pgbinary_time_us(r, i, C_AT),
+        .id = pgbinary_uuid(r, i, C_EVENT_ID),
+        .account_id = pgbinary_uuid(r, i, C_ACCOUNT_ID),
         .campaign_id = a->campaign_id,
         .data = data.data,
         .data_len = data.len,
@@ -277,6 +257,15 @@ static void decode_reserve(struct lane_call *call, size_t rows, size_t count)
     }
 }
 
+/* A row without an event: only an outcome, or an answer given before. */
+static void decode_outcome(const PGresult *r, int i, struct action_result *result)
+{
+    result->replayed = !PQgetisnull(r, i, C_EVENTS);
+    result->events = (int)pgbinary_int(r, i, C_EVENTS);
+    result->version = (int64_t)pgbinary_int(r, i, C_VERSION);
+    result->at_us = pgbinary_time_us(r, i, C_AT);
+}
+
 bool lane_call_decode(struct lane_call *call, const PGresult *result, struct action *const *batch, size_t count)
 {
     int rows = PQntuples(result);
@@ -284,20 +273,23 @@ bool lane_call_decode(struct lane_call *call, const PGresult *result, struct act
         return false;
     decode_reserve(call, (size_t)rows, count);
     for (int i = 0; i < rows; i++) {
-        size_t of = (size_t)get_be(result, i, C_OF_ACTION) - 1;
-        if (of >= count)
+        size_t of = (size_t)pgbinary_int(result, i, C_OF_ACTION) - 1;
+        size_t outcome = (size_t)pgbinary_int(result, i, C_ERR);
+        if (of >= count || outcome >= sizeof outcomes / sizeof *outcomes)
             return false;
         struct action_result *a = &call->results[of];
-        int outcome = (int)get_be(result, i, C_ERR);
+        bool first = a->err == ERR_INTERNAL; /* of this action: what it says besides its event counts for all */
         call->again[of] = outcome == OUT_AGAIN;
-        a->err = outcome_err(outcome);
-        a->id = get_uuid(result, i, C_OBJECT_ID);
-        a->place = (uint32_t)get_be(result, i, C_PLACE);
-        a->landing_url = get_text(result, i, C_LANDING_URL);
+        a->err = outcomes[outcome];
+        if (first) {
+            a->id = pgbinary_uuid(result, i, C_OBJECT_ID);
+            a->place = (uint32_t)pgbinary_int(result, i, C_PLACE);
+            a->extra = get_text(result, i, C_EXTRA);
+        }
         if (!PQgetisnull(result, i, C_SEQ))
             decode_event(call, result, i, batch[of], a);
-        else if (outcome == OUT_DONE_BEFORE)
-            a->version = (int64_t)get_be(result, i, C_VERSION);
+        else
+            decode_outcome(result, i, a);
     }
     qsort(call->rows, call->row_count, sizeof *call->rows, compare_rows);
     return true;
@@ -307,8 +299,6 @@ void lane_call_free(struct lane_call *call)
 {
     for (int i = 0; i < LANE_CALL_PARAMS; i++)
         pgarray_free(&call->arrays[i]);
-    for (int i = 0; i < 6; i++)
-        buf_free(&call->solo[i]);
     free(call->rows);
     free(call->results);
     free(call->again);

@@ -11,12 +11,11 @@
 #include "store/action.h"
 #include "store/pgarray.h"
 
-#define LANE_CALL_PARAMS 14
+#define LANE_CALL_PARAMS 28
 
 /* Buffers that are reused from batch to batch. Zero-initialise; lane_call_free. */
 struct lane_call {
     struct pgarray arrays[LANE_CALL_PARAMS];
-    struct buf solo[6]; /* parameters of a call of its own: text format */
     const char *values[LANE_CALL_PARAMS];
     int lengths[LANE_CALL_PARAMS];
     int formats[LANE_CALL_PARAMS];
@@ -27,13 +26,10 @@ struct lane_call {
     size_t result_size;
 };
 
-/* Whether actions of this kind share a transaction with others; the rest go alone. */
-bool lane_call_batched(enum action_kind kind);
-
-/* Prepares the statements of lane calls. Blocks; false with the reason in why. */
+/* Prepares the statement of lane calls. Blocks; false with the reason in why. */
 bool lane_call_prepare(PGconn *conn, char *why, size_t why_size);
 
-/* Sends batch[0..count) as one transaction: all batched, or one that goes alone. Reorders the batch (sign-ups first). */
+/* Sends batch[0..count) as one transaction. Reorders the batch: sign-ups, verifications, others. */
 bool lane_call_send(struct lane_call *call, struct pglink *link, struct action **batch, size_t count, pglink_done done,
                     void *arg);
 

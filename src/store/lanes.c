@@ -71,15 +71,23 @@ void lanes_connect(struct lanes *l, const struct installation *installation)
     }
 }
 
+static uint32_t shard_of(const struct lanes *l, struct uuid aggregate)
+{
+    char id[UUID_TEXT_SIZE];
+    uuid_format(aggregate, id);
+    return aggregate_hash(id, UUID_TEXT_SIZE - 1) % l->installation->shards;
+}
+
 enum err lanes_submit(struct lanes *l, struct action *a)
 {
     if (l->stopping)
         return ERR_SHUTTING_DOWN;
     if (!l->installation)
         return ERR_DB_UNAVAILABLE;
-    char id[UUID_TEXT_SIZE];
-    uuid_format(a->campaign_id, id);
-    a->shard = aggregate_hash(id, UUID_TEXT_SIZE - 1) % l->installation->shards;
+    if (a->kind != ACTION_UPKEEP)
+        a->shard = shard_of(l, a->campaign_id);
+    /* A new campaign has a new id, and so a shard of its own, each time: what two such requests share is the account. */
+    a->key.shard = a->key.given && a->kind == ACTION_CREATE_CAMPAIGN ? shard_of(l, a->account_id) : a->shard;
     return lane_submit(&l->lanes[a->shard % l->count], a);
 }
 

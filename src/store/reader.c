@@ -15,6 +15,12 @@
 
 enum { PIPELINE = 64 };
 
+/* Plans are made once, must not depend on statistics, and walk along indexes from one look-up to the next. */
+#define PINNED                                                                                                         \
+    "set plan_cache_mode = force_generic_plan; set jit = off; set max_parallel_workers_per_gather = 0;"                \
+    "set enable_seqscan = off; set enable_bitmapscan = off; set enable_hashjoin = off; set enable_mergejoin = off;"    \
+    "set enable_sort = off; set enable_incremental_sort = off"
+
 struct read {
     struct read *next;
     struct reader *reader;
@@ -154,8 +160,7 @@ static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
 {
     (void)arg;
     if (!pg_require_primary(conn, why, why_size) || !schema_check(conn, why, why_size) ||
-        !pg_run(conn, "set plan_cache_mode = force_generic_plan", why, why_size) ||
-        !pg_run(conn, "set enable_seqscan = off; set enable_bitmapscan = off", why, why_size))
+        !pg_run(conn, PINNED, why, why_size))
         return false;
     for (int i = 0; i < READ_COUNT; i++)
         if (!pg_prepare(conn, labels[i], statements[i], why, why_size))
@@ -221,13 +226,15 @@ enum err reader_submit(struct reader *r, enum read_query query, int count, const
         return ERR_OVERLOADED;
     size_t text = 0;
     for (int i = 0; i < count; i++)
-        text += strlen(params[i]) + 1;
+        text += params[i] ? strlen(params[i]) + 1 : 0;
     struct read *q = xmalloc(sizeof *q + text);
     *q = (struct read){
         .reader = r, .query = query, .on_done = on_done, .arg = arg, .started_us = clock_mono_us(), .count = count};
     char *at = q->text;
     for (int i = 0; i < count; i++) {
-        size_t size = strlen(params[i]) + 1;
+        size_t size = params[i] ? strlen(params[i]) + 1 : 0;
+        if (size == 0)
+            continue; /* null, as all of q is */
         q->params[i] = memcpy(at, params[i], size);
         at += size;
     }

@@ -13,10 +13,24 @@
 
 /* id, metrics label, SQL (the functions are in sql/fn_reads.sql, which says what the columns are) */
 /* clang-format off */
-#define READ_TABLE(X)                                                                                   \
-  X(READ_API_KEY,  "api_key",  "select * from read_api_key(decode($1, 'hex'))")                          \
-  X(READ_CAMPAIGN, "campaign", "select * from read_campaign($1::int, $2::uuid)")                         \
-  X(READ_USER,     "user",     "select * from read_user($1::int, $2::uuid, $3::uuid, $4::int)")
+#define READ_TABLE(X)                                                                                                  \
+  X(READ_API_KEY,        "api_key",        "select * from read_api_key(decode($1, 'hex'))")                            \
+  X(READ_CAMPAIGN,       "campaign",       "select * from read_campaign($1::int, $2::uuid)")                           \
+  X(READ_CAMPAIGNS,      "campaigns",      "select * from read_campaigns($1::int, $2::int, $3::int, $4::text)")        \
+  X(READ_TOTALS,         "totals",         "select * from read_totals($1::int, $2::uuid)")                             \
+  X(READ_LEADERBOARD,    "leaderboard",    "select * from read_leaderboard($1::int, $2::uuid, $3::int, $4::int,"       \
+                                           " $5::int, $6::boolean)")                                                   \
+  X(READ_USER,           "user",           "select * from read_user($1::int, $2::uuid, $3::uuid, $4::boolean)")        \
+  X(READ_USERS,          "users",          "select * from read_users($1::int, $2::uuid, $3::int, $4::int, $5::text,"   \
+                                           " $6::text, $7::boolean, $8::uuid, $9::text)")                              \
+  X(READ_REFERRAL,       "referral",       "select * from read_referral($1::int, $2::uuid, $3::uuid)")                 \
+  X(READ_USER_REFERRALS, "user_referrals", "select * from read_user_referrals($1::int, $2::uuid, $3::uuid, $4::int,"   \
+                                           " $5::int, $6::text)")                                                      \
+  X(READ_REWARD,         "reward",         "select * from read_reward($1::int, $2::uuid, $3::uuid)")                   \
+  X(READ_REWARDS,        "rewards",        "select * from read_rewards($1::int, $2::uuid, $3::int, $4::int)")          \
+  X(READ_HOST_SEEN,      "host_seen",      "select * from host_seen($1::uuid, $2, $3::uuid, $4::uuid[])")              \
+  X(READ_USER_REWARDS,   "user_rewards",   "select * from read_user_rewards($1::int, $2::uuid, $3::uuid, $4::int,"     \
+                                           " $5::int, $6::boolean)")
 /* clang-format on */
 
 enum read_query {
@@ -26,7 +40,7 @@ enum read_query {
         READ_COUNT
 };
 
-#define READ_MAX_PARAMS 6
+#define READ_MAX_PARAMS 10
 
 struct reader;
 
@@ -35,8 +49,8 @@ typedef void (*read_done)(void *arg, enum err err, const PGresult *rows);
 
 struct reader *reader_start(uv_loop_t *loop, const struct config *config);
 
-/* Parameters are NUL-terminated text, copied. ERR_NONE: on_done follows (never before this returns). Else not taken:
- * ERR_OVERLOADED, ERR_DB_UNAVAILABLE, ERR_SHUTTING_DOWN. */
+/* Parameters are NUL-terminated text, copied, or NULL for null. ERR_NONE: on_done follows (never before this returns).
+ * Else not taken: ERR_OVERLOADED, ERR_DB_UNAVAILABLE, ERR_SHUTTING_DOWN. */
 enum err reader_submit(struct reader *r, enum read_query query, int count, const char *const params[],
                        read_done on_done, void *arg);
 

@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from lib.kafka import hash_class
 from lib.smtp import PERMANENT, TRANSIENT
 from lib.util import SLOWNESS, wait_until
 
@@ -30,6 +31,20 @@ def wait_statuses(env, wanted, seconds=20):
 
 def dead_letters(env):
     return env.query("select grp, partition, \"offset\", event_id::text, type, reason, attempts from dead_letters order by id")
+
+
+def produce_event(env, kind, campaign, data, version=1000):
+    """An event of the test's own in the campaign's partition; the checker passes over it. Its id."""
+    event_id = str(uuid.uuid4())
+    value = {"id": event_id, "type": kind, "account_id": env.account_id, "campaign_id": campaign,
+             "data": {"campaign_id": campaign, **data}, "timestamp": "2026-01-01T12:00:00Z", "version": version}
+    env.produce(json.dumps(value).encode(), campaign.encode(), partition=hash_class(campaign, 10))
+    return event_id
+
+
+def execute(env, sql, *args):
+    with env.db() as connection:
+        connection.execute(sql, args)
 
 
 # --- email ---
@@ -178,7 +193,107 @@ def test_templates_of_ones_own(make_env, directory):
     assert mail.subject == "Hi ada@example.com" and "Own text http" in mail.text
 
 
+@pytest.mark.settings(MAIL_MAX_AGE_SECONDS=31536000)
+def test_verification_mail_on_request(env, service, api):
+    """The link that a user asks for again is a fresh one."""
+    campaign = api.create_campaign()["campaign_id"]
+    ada = api.signup(campaign, "ada@example.com")["user_id"]
+    first = env.wait_mail("ada@example.com")[0]
+    time.sleep(1)  # a token's life is counted in seconds
+    event = produce_event(env, "user.verification_requested", campaign, {"user_id": ada, "email": "ada@example.com"})
+    again = env.wait_mail("ada@example.com", subject="please confirm", count=2)
+    [second] = [m for m in again if m.message_id != first.message_id]
+    assert event in second.message_id and second.token and second.token != first.token
+    assert api.verify(campaign, ada, second.token)["verified"] is True
+
+
+def test_events_of_a_deleted_campaign_have_no_effect(env):
+    service = env.start()
+    api = env.api()
+    campaign = api.create_campaign()["campaign_id"]
+    ada = api.signup(campaign, "ada@example.com")["user_id"]
+    env.wait_mail("ada@example.com")
+    execute(env, "update campaigns set closed_at = now(), deleted_at = now()")
+    user = {"user_id": ada, "email": "ada@example.com"}
+    produce_event(env, "user.signed_up", campaign, user)
+    produce_event(env, "user.verification_requested", campaign, user)
+    produce_event(env, "referral.verified", campaign, {"referral_id": str(uuid.uuid4()), "referrer_id": ada,
+                                                       "referred_id": str(uuid.uuid4()), "points_per_referral": 1})
+    produce_event(env, "campaign.updated", campaign, {"name": "x", "points_per_referral": 2})
+    wait_until(lambda: service.metric("tidings_messages_total", group="position-workers") >= 6, 15, "all is taken")
+    wait_until(lambda: service.metric("tidings_group_lag_records") == 0, 15, "all is handled")
+    assert dead_letters(env) == []
+    assert len(env.mails("ada@example.com")) == 1 and env.query("select * from leaderboard") == []
+    # One that never was is a mistake.
+    produce_event(env, "campaign.updated", str(uuid.uuid4()), {"name": "x", "points_per_referral": 2})
+    produce_event(env, "user.signed_up", str(uuid.uuid4()), user)
+    wait_until(lambda: len(dead_letters(env)) == 2, 15, lambda: f"two dead letters: {dead_letters(env)}")
+    assert all("does not exist" in d[5] for d in dead_letters(env))
+
+
+def test_a_mail_that_goes_missing_has_failed(by_smtp, smtp):
+    """Given up before it is tried again: its row does not look as if it were under way for ever."""
+    api = by_smtp.api()
+    campaign = api.create_campaign()["campaign_id"]
+    smtp.fail("ada@example.com", TRANSIENT)
+    api.signup(campaign, "ada@example.com")
+    wait_until(lambda: by_smtp.query("select 1 from mails where attempts > 0"), 15, "an attempt")
+    execute(by_smtp, "delete from users")
+    wait_statuses(by_smtp, {"failed": 1})
+    assert "no such user" in dead_letters(by_smtp)[0][5]
+    assert "no such user" in by_smtp.value("select error from mails")
+
+
 # --- position ---
+
+
+def positions(env):
+    return env.query("select place, verified, position from leaderboard order by position, place")
+
+
+def test_change_of_points_rebuilds_the_leaderboard(env):
+    service = env.start(MAIL_TRANSPORT="discard")
+    api = env.api()
+    campaign, other = (api.create_campaign(points_per_referral=1)["campaign_id"] for _ in range(2))
+    for c in (campaign, other):
+        users = [api.signup(c, f"r{i}@example.com") for i in range(8)]
+        for i, times in ((4, 1), (5, 1), (7, 3)):
+            for n in range(times):
+                friend = api.signup(c, f"f{i}-{n}@example.com", referral_code=users[i]["referral_code"])
+                api.verify(c, friend["user_id"], env.make_token(c, friend["user_id"]))
+    before = [(5, 1, 4), (6, 1, 5), (8, 3, 5)]
+    wait_until(lambda: len(positions(env)) == 6 and env.value("select sum(verified)::int from leaderboard") == 10, 15,
+               lambda: f"{positions(env)}")
+    of_campaign = ("select l.place, verified, position from leaderboard l join campaigns c on c.no = l.campaign "
+                   "where c.id = %s order by position, place")
+    assert env.query(of_campaign, campaign) == before
+    execute(env, "update campaigns set points_per_referral = 2 where id = %s", campaign)
+    produce_event(env, "campaign.updated", campaign, {"name": "Launch", "points_per_referral": 2})
+    after = [(8, 3, 2), (5, 1, 3), (6, 1, 4)]
+    wait_until(lambda: env.query(of_campaign, campaign) == after, 15, lambda: f"{env.query(of_campaign, campaign)}")
+    assert env.query(of_campaign, other) == before
+    # Nothing changes: nothing is written, whatever the event says.
+    rows = "select xmin::text, * from leaderboard order by campaign, place"
+    written = env.query(rows)
+    produce_event(env, "campaign.updated", campaign, {"name": "Another", "points_per_referral": 7}, version=1001)
+    wait_until(lambda: service.metric("tidings_handled_total", group="position-workers", outcome="done") == 12, 15, "handled")
+    assert env.query(rows) == written
+    assert dead_letters(env) == []
+
+
+def test_rebuild_of_a_large_campaign(env):
+    """Page by page: 45,000 rows, with places that are far apart."""
+    service = env.start(MAIL_TRANSPORT="discard")
+    api = env.api()
+    campaign = api.create_campaign(points_per_referral=1)["campaign_id"]
+    execute(env, "insert into verified_referrals select 1, p * 3, 1, p * 3 + 1, now() from generate_series(1, 45000) p")
+    execute(env, "insert into leaderboard select 1, p * 3, 1, p * 3 - 1, 5 from generate_series(1, 45000) p")
+    execute(env, "update campaigns set points_per_referral = 10")
+    produce_event(env, "campaign.updated", campaign, {"name": "Launch", "points_per_referral": 10})
+    wait_until(lambda: service.metric("tidings_handled_total", group="position-workers", outcome="done") == 1, 60, "handled")
+    wrong = "select count(*) from leaderboard where position <> greatest(1, place - 10) or version <> 1000"
+    assert env.value(wrong) == 0
+    assert env.value("select count(*) from leaderboard") == 45000
 
 
 def test_burst_of_one_campaign_is_few_updates(env):
@@ -222,7 +337,7 @@ def test_malformed_records_become_dead_letters(env, service, api):
     user = api.signup(campaign, "after@example.com")  # and on it goes
     wait_until(lambda: env.value("select count(*) from mails where recipient = 'after@example.com'") == 1, 15, "a mail")
     assert user["events"] == 1
-    for group in ("email-workers", "position-workers"):
+    for group in ("email-workers", "position-workers", "reward-workers"):
         wait_until(lambda: {d[2] for d in dead_letters(env) if d[0] == group} == offsets, 15,
                    lambda: f"{group}: {dead_letters(env)}")
     assert all(d[5] for d in dead_letters(env)), "each says why"
@@ -230,7 +345,7 @@ def test_malformed_records_become_dead_letters(env, service, api):
     service.restart()
     api.signup(campaign, "later@example.com")
     wait_until(lambda: env.value("select count(*) from mails where recipient = 'later@example.com'") == 1, 15, "a mail")
-    assert len(dead_letters(env)) == 2 * len(offsets), "a restart adds nothing"
+    assert len(dead_letters(env)) == 3 * len(offsets), "a restart adds nothing"
 
 
 @pytest.mark.settings(MAIL_TRANSPORT="discard")

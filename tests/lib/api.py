@@ -1,11 +1,13 @@
 """An HTTP client of the service that remembers every answer, so that the checker can hold them against the log."""
 
 import threading
+import urllib.parse
 import uuid
 from dataclasses import dataclass, field
 
 import httpx
 
+from . import openapi
 from .util import SLOWNESS
 
 
@@ -43,6 +45,7 @@ class Claim:
     path: str
     version: int
     events: int
+    repeat: bool = field(default=False, compare=False)  # of an answer, under an Idempotency-Key
 
 
 @dataclass
@@ -81,9 +84,19 @@ class Ledger:
             if not isinstance(version, int) or not isinstance(events, int):
                 self.faults.append(f"{answer.method} {answer.path}: {answer.status} without version and events: {answer.text}")
                 return
-            self.claims.setdefault(campaign_id, []).append(Claim(answer.method, answer.path, version, events))
+            claim = Claim(answer.method, answer.path, version, events, "idempotency-replayed" in answer.headers)
+            self._claim(self.claims.setdefault(campaign_id, []), claim)
             if is_campaigns(answer.path):
                 self.accounted.add(campaign_id)
+
+    @staticmethod
+    def _claim(claims, claim):
+        """An answer and its repeats under an Idempotency-Key, in whichever order they came, are one claim."""
+        repeats = [i for i, c in enumerate(claims) if c == claim and (c.repeat or claim.repeat)]
+        if not repeats:
+            claims.append(claim)
+        elif not claim.repeat:
+            claims[repeats[0]] = claim
 
 
 def is_campaigns(path):
@@ -102,8 +115,8 @@ def campaign_of(path):
 
 
 class Api:
-    """Keep-alive client. Any thread may use it. Network errors (httpx.TransportError) go through to the test, after the
-    ledger has noted that the outcome is unknown."""
+    """Keep-alive client. Any thread may use it. Every answer is checked against docs/openapi.yaml. Network errors
+    (httpx.TransportError) go through to the test, after the ledger has noted that the outcome is unknown."""
 
     def __init__(self, url, keys, ledger, timeout=20):
         self.url = url
@@ -136,29 +149,77 @@ class Api:
             body = None
         answer = Answer(method, path, r.status_code, r.headers, r.text, body)
         self.ledger.note(answer)
+        openapi.load().check(answer)
         return answer
 
     # --- the actions; `expect` is the status that must come back, None to take any ---
 
-    def create_campaign(self, name="Launch", expect=201, key="secret", **fields):
-        return self._act("POST", "/v1/campaigns", {"name": name, **fields}, key, expect)
+    def create_campaign(self, name="Launch", expect=201, key="secret", headers=None, **fields):
+        return self._act("POST", "/v1/campaigns", {"name": name, **fields}, key, expect, headers)
 
     def get_campaign(self, campaign_id, expect=200, key="secret"):
         return self._act("GET", f"/v1/campaigns/{campaign_id}", None, key, expect)
 
-    def signup(self, campaign_id, email, referral_code=None, metadata=None, expect=201, key="publishable", headers=None):
+    def signup(self, campaign_id, email, referral_code=None, metadata=None, source=None, expect=201, key="publishable",
+               headers=None):
         fields = {"email": email}
-        if referral_code is not None:
-            fields["referral_code"] = referral_code
-        if metadata is not None:
-            fields["metadata"] = metadata
+        for name, value in (("referral_code", referral_code), ("metadata", metadata), ("source", source)):
+            if value is not None:
+                fields[name] = value
         return self._act("POST", f"/v1/campaigns/{campaign_id}/users", fields, key, expect, headers)
 
     def get_user(self, campaign_id, user_id, expect=200, key="publishable"):
         return self._act("GET", f"/v1/campaigns/{campaign_id}/users/{user_id}", None, key, expect)
 
-    def verify(self, campaign_id, user_id, token, expect=200, key="publishable"):
-        return self._act("POST", f"/v1/campaigns/{campaign_id}/users/{user_id}/verify", {"token": token}, key, expect)
+    def verify(self, campaign_id, user_id, token, expect=200, key="publishable", headers=None):
+        return self._act("POST", f"/v1/campaigns/{campaign_id}/users/{user_id}/verify", {"token": token}, key, expect, headers)
+
+    def resend_verification(self, campaign_id, user_id, expect=202, key="publishable", headers=None):
+        return self._act("POST", f"/v1/campaigns/{campaign_id}/users/{user_id}/resend-verification", None, key, expect, headers)
+
+    def update_campaign(self, campaign_id, expect=200, key="secret", headers=None, **changes):
+        return self._act("PATCH", f"/v1/campaigns/{campaign_id}", changes, key, expect, headers)
+
+    def close_campaign(self, campaign_id, expect=200, key="secret", headers=None):
+        return self._act("POST", f"/v1/campaigns/{campaign_id}/close", None, key, expect, headers)
+
+    def delete_campaign(self, campaign_id, expect=200, key="secret"):
+        return self._act("DELETE", f"/v1/campaigns/{campaign_id}", None, key, expect)
+
+    def create_referral(self, campaign_id, referred_id, expect=201, key="secret", headers=None, **referrer):
+        """referrer: referrer_id=… or referral_code=…"""
+        fields = {**referrer, "referred_id": referred_id}
+        return self._act("POST", f"/v1/campaigns/{campaign_id}/referrals", fields, key, expect, headers)
+
+    def verify_referral(self, campaign_id, referral_id, expect=200, key="secret", headers=None):
+        return self._act("POST", f"/v1/campaigns/{campaign_id}/referrals/{referral_id}/verify", None, key, expect, headers)
+
+    def create_reward(self, campaign_id, name="Stickers", delivery="email", expect=201, key="secret", headers=None, **fields):
+        fields = {"name": name, "delivery": delivery, **fields}
+        return self._act("POST", f"/v1/campaigns/{campaign_id}/rewards", fields, key, expect, headers)
+
+    def grant_reward(self, campaign_id, user_id, reward_id, expect=201, key="secret", headers=None):
+        return self._act("POST", f"/v1/campaigns/{campaign_id}/users/{user_id}/rewards", {"reward_id": reward_id}, key, expect,
+                         headers)
+
+    # --- reads; `query` are the parameters of a list ---
+
+    def read(self, path, expect=200, key="secret", **query):
+        """GET of a path below /v1/campaigns, e.g. read(f"{campaign}/totals")."""
+        path = "/v1/campaigns" + (f"/{path}" if path else "")
+        return self._act("GET", path + ("?" + urllib.parse.urlencode(query) if query else ""), None, key, expect)
+
+    def read_all(self, path, key="secret", **query):
+        """The items of all pages of a list."""
+        items = []
+        for _ in range(10000):
+            page = self.read(path, key=key, **query)
+            assert set(page.body) == {"items", "next_cursor"}, page.text
+            items += page["items"]
+            if page["next_cursor"] is None:
+                return items
+            query["cursor"] = page["next_cursor"]
+        raise AssertionError(f"the list {path} has no end")
 
     def _act(self, method, path, fields, key, expect, headers=None):
         answer = self.request(method, path, json=fields, key=key, headers=headers)

@@ -11,8 +11,10 @@ api           a client of it
 make_env      makes more Envs, e.g. on servers of one's own: make_env(kafka=own_kafka, settings={…})
 own_kafka     a broker of the test's own, to be stopped, killed, paused (kept for the next such test, if this one passes)
 own_postgres  a Postgres cluster likewise
+own_tls_kafka, own_tls_postgres  the same with TLS, users and rights (lib/servers.py); kept likewise
 make_proxy    make_proxy(port): a TCP proxy that can be cut and held (lib/proxy.py)
 smtp          an SMTP server that keeps mails and can fail (lib/smtp.py); set MAIL_TRANSPORT=smtp, SMTP_URL=smtp.url
+make_smtp     makes more of them: make_smtp(certificate=…, users={…})
 
 @pytest.mark.settings(LANES=1)              settings of the test's env
 @pytest.mark.partitions(48)                 partitions of its topic
@@ -30,7 +32,7 @@ import pytest
 
 from .env import Env
 from .proxy import Proxy
-from .servers import Kafka, Postgres
+from .servers import Kafka, Postgres, TlsKafka, TlsPostgres
 from .service import BINARY
 from .smtp import SmtpSink
 from .util import SLOWNESS, WORKER, unique
@@ -173,13 +175,28 @@ def own_postgres(extras):
 
 
 @pytest.fixture
+def own_tls_kafka(extras):
+    return extras.add(extras.stack.lend(TlsKafka))
+
+
+@pytest.fixture
+def own_tls_postgres(extras):
+    return extras.add(extras.stack.lend(TlsPostgres))
+
+
+@pytest.fixture
 def make_proxy(extras):
     return lambda target_port: extras.add(Proxy(target_port))
 
 
 @pytest.fixture
-def smtp(extras):
-    return extras.add(SmtpSink())
+def make_smtp(extras):
+    return lambda **options: extras.add(SmtpSink(**options))
+
+
+@pytest.fixture
+def smtp(make_smtp):
+    return make_smtp()
 
 
 # --- hooks -----------------------------------------------------------------------------------------------------------

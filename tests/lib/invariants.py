@@ -33,10 +33,33 @@ class Event:
         return f"event {self.id} (shard {self.shard}, seq {self.seq}, aggregate {self.aggregate}, version {self.version})"
 
 
+PURGES = """
+    select c.id::text, p.shard, p.first_seq, p.last_seq, p.events
+    from tidings.purges p join tidings.campaigns c on c.no = p.campaign"""
+
+
+class Purges:
+    """What was taken away of deleted campaigns."""
+
+    def __init__(self, rows):
+        self.ranges = defaultdict(list)  # shard → [(first seq, last seq)]
+        self.counts = defaultdict(int)  # shard → events taken away
+        self.campaigns = {}  # campaign id → events taken away
+        for campaign, shard, first, last, events in rows:
+            self.ranges[shard].append((first, last))
+            self.counts[shard] += events
+            self.campaigns[campaign] = events
+
+    def cover(self, shard, seqs):
+        return all(any(first <= seq <= last for first, last in self.ranges[shard]) for seq in seqs)
+
+
 def read_events(connection):
-    """(events, shards)."""
-    shards = connection.execute("select shards from tidings.installation").fetchone()[0]
-    return [Event(row) for row in connection.execute(EVENTS)], shards
+    """(events, shards, purges), of one moment."""
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read")
+        shards = connection.execute("select shards from tidings.installation").fetchone()[0]
+        return [Event(row) for row in connection.execute(EVENTS)], shards, Purges(connection.execute(PURGES).fetchall())
 
 
 def check_invariants(connection, brokers, topic, ledger, ignored=frozenset(), seconds=20):
@@ -54,11 +77,11 @@ def check_invariants(connection, brokers, topic, ledger, ignored=frozenset(), se
 
 def wait_for_all(connection, reader, ignored, seconds):
     """Reads on until every event of the table is in Kafka, events included that are committed meanwhile."""
-    events, shards = read_events(connection)
+    events, shards, purges = read_events(connection)
     seen = set()
 
     def complete():
-        nonlocal events
+        nonlocal events, purges
         for record in reader.poll():
             if (record.partition, record.offset) not in ignored:
                 seen.add(id_in(record))
@@ -66,7 +89,7 @@ def wait_for_all(connection, reader, ignored, seconds):
             return False
         if connection.execute("select count(*) from tidings.events").fetchone()[0] == len(events):
             return True
-        events, _ = read_events(connection)
+        events, _, purges = read_events(connection)
         return False
 
     def missing():
@@ -74,7 +97,7 @@ def wait_for_all(connection, reader, ignored, seconds):
         return f"all of {len(events)} events are in Kafka; {len(left)} are not, the first: {left[:3]}"
 
     wait_until(complete, seconds, missing, every=0)
-    return events, shards
+    return events, shards, purges
 
 
 def id_in(record):
@@ -84,14 +107,17 @@ def id_in(record):
         return None
 
 
-def check_table(events, shards):
-    """seq dense per shard, version dense per aggregate, shards right, time never going back."""
+def check_table(events, shards, purges=Purges([])):
+    """seq dense per shard, version dense per aggregate (but for what was purged), shards right, time never going back."""
     faults = []
-    seqs, versions, last_at = defaultdict(int), defaultdict(list), {}
+    seqs, gone, versions, last_at = defaultdict(int), defaultdict(int), defaultdict(list), {}
     for e in events:
         seqs[e.shard] += 1
         if e.seq != seqs[e.shard]:
-            faults.append(f"{e}: its seq should be {seqs[e.shard]}")
+            missing = range(seqs[e.shard], e.seq)
+            if not missing or not purges.cover(e.shard, missing):
+                faults.append(f"{e}: its seq should be {seqs[e.shard]}")
+            gone[e.shard] += len(missing)
             seqs[e.shard] = e.seq
         if e.aggregate is None:
             faults.append(f"{e}: belongs to no campaign and no account")
@@ -104,12 +130,16 @@ def check_table(events, shards):
         versions[e.aggregate].append(e.version)
     for aggregate, found in versions.items():
         # In the order of seq, which is the order of Kafka.
-        if found != list(range(1, len(found) + 1)):
+        first = purges.campaigns.get(aggregate, 0) + 1
+        if found != list(range(first, first + len(found))):
             faults.append(f"aggregate {aggregate}: versions in the table are {abridged(found)}")
+    for shard in {*gone, *purges.counts}:
+        if gone[shard] != purges.counts[shard]:
+            faults.append(f"shard {shard}: {gone[shard]} seqs are missing, {purges.counts[shard]} events were purged")
     return faults
 
 
-def check_records(events, shards, records, partitions):
+def check_records(events, shards, purges, records, partitions):
     """What is in Kafka is what is in the table, in its order, in the right partition; repeats are exact."""
     faults = []
     by_version = {(e.aggregate, e.version): e for e in events}
@@ -126,7 +156,8 @@ def check_records(events, shards, records, partitions):
             faults.append(f"{where}: cannot be read ({error!r}): {r.value!r:.200}")
             continue
         e = by_version.get((key, version))
-        if not e:
+        purged = not e and version <= purges.campaigns.get(key, 0)
+        if not e and not purged:
             faults.append(f"{where}: key {key}, version {version}: no such event in the table")
             continue
         if (key, version) in first:
@@ -139,6 +170,8 @@ def check_records(events, shards, records, partitions):
         next_version[key] = max(next_version[key], version) + 1
         if r.partition != hash_class(key, partitions):
             faults.append(f"{where}: {e} should be in partition {hash_class(key, partitions)}")
+        if purged:
+            continue
         faults += [f"{where}: {e}: {fault}" for fault in check_value(e, r.value, value)]
         name = type_names.setdefault(e.type, value.get("type"))
         if name != value.get("type"):

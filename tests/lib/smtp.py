@@ -1,12 +1,15 @@
 """An SMTP server that keeps what it gets and can be told to fail."""
 
 import asyncio
+import socket
+import ssl
 import threading
 
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, AuthResult
 
 from .mail import Mail
+from .tls import server_context
 from .util import free_port, wait_until
 
 TRANSIENT = "451 4.3.0 try again later"
@@ -34,12 +37,36 @@ class _Rule:
         return True
 
 
-class SmtpSink:
-    """.url is for SMTP_URL. Rules are per recipient (None: all); what has no rule is accepted and kept in .mails."""
+class _Controller(Controller):
+    def _trigger_server(self):
+        """aiosmtpd's own way to be its first client cannot speak TLS with a server's context."""
+        with socket.create_connection((self.hostname, self.port), 5) as connection:
+            if self.ssl_context:
+                client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+                connection = client.wrap_socket(connection)
+            connection.recv(1024)
+            connection.close()
 
-    def __init__(self):
+
+class SmtpSink:
+    """.url is for SMTP_URL. Rules are per recipient (None: all); what has no rule is accepted and kept in .mails.
+
+    certificate  file with key and certificate: STARTTLS is offered; or, with implicit, TLS from the first byte on
+    users        {name: password}; a client must log in, with TLS. May be changed later
+    host         the name in .url"""
+
+    def __init__(self, certificate=None, implicit=False, users=None, host="127.0.0.1"):
         self.port = free_port()
-        self.url = f"smtp://127.0.0.1:{self.port}"
+        self.url = f"{'smtps' if implicit else 'smtp'}://{host}:{self.port}"
+        self.users = users
+        self.logins = 0  # tries
+        self._options = {}
+        if certificate:
+            self._options["ssl_context" if implicit else "tls_context"] = server_context(certificate)
+        if users is not None:
+            self._options.update(auth_required=True, auth_require_tls=certificate is not None and not implicit,
+                                 authenticator=self._log_in)
         self.mails = []
         self._rules = {}
         self._lock = threading.Lock()
@@ -82,8 +109,8 @@ class SmtpSink:
     def up(self):
         if not self._controller:
             self._released = None
-            self._controller = Controller(self, hostname="127.0.0.1", port=self.port, decode_data=False,
-                                          enable_SMTPUTF8=True)
+            self._controller = _Controller(self, hostname="127.0.0.1", port=self.port, decode_data=False,
+                                           enable_SMTPUTF8=True, **self._options)
             self._controller.start()
             self._released = asyncio.Event()
 
@@ -99,6 +126,11 @@ class SmtpSink:
                           lambda: f"{count} mail(s) to {recipient}; there are {self.mails}")
 
     # --- aiosmtpd's side, on the controller's thread ---
+
+    def _log_in(self, server, session, envelope, mechanism, auth_data):
+        self.logins += 1
+        name, password = auth_data.login.decode(), auth_data.password.decode()
+        return AuthResult(success=self.users.get(name) == password, handled=False)
 
     def _set(self, recipient, rule):
         with self._lock:

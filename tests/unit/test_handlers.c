@@ -70,6 +70,7 @@ static void test_table(void **state)
         assert_non_null((*h)->apply);
         assert_true((*h)->types != 0 && !((*h)->types & 1u << EVENT_NONE));
         assert_int_equal((*h)->call == NULL, (*h)->settle == NULL);
+        assert_int_equal((*h)->call == NULL, (*h)->give_up == NULL);
         /* With both, a crash between apply and call would leave the event as handled and its call unmade. */
         assert_false((*h)->dedupe && (*h)->call);
     }

@@ -10,7 +10,7 @@
 
 #include "store/lane_call.h"
 
-enum { COLUMNS = 13 };
+enum { COLUMNS = 14 };
 
 static PGresult *make_result(int columns)
 {

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "consumers/run.h"
+#include "core/clock.h"
 #include "core/config.h"
 #include "core/log.h"
 
@@ -26,6 +27,7 @@ static struct script {
     enum outcome in_apply[MAX], in_call[MAX];
     int applied[MAX], called[MAX], settled[MAX], buried[MAX], held[MAX];
     int transactions;
+    int64_t later_ms;
 } script;
 
 static _Atomic int64_t stop_at;
@@ -109,6 +111,7 @@ static void call(struct run *run)
         struct record *r = run->records[i];
         assert_int_equal(r->outcome, OUTCOME_DONE);
         script.called[r->offset]++;
+        r->later_ms = script.later_ms;
         if (script.in_call[r->offset] != OUTCOME_DONE)
             record_fail(r, script.in_call[r->offset], "scripted");
     }
@@ -261,6 +264,22 @@ static void test_call_outcomes(void **state)
     free_all(items);
 }
 
+/* Not its turn: nothing is recorded, no attempt counts, and it comes back when it was told to. */
+static void test_later(void **state)
+{
+    (void)state;
+    script.in_call[0] = OUTCOME_LATER;
+    script.later_ms = 60000;
+    int64_t before = clock_mono_us();
+    struct item **items = run_all(&calling, "ab");
+    assert_int_equal(items[0]->result, ITEM_AGAIN);
+    assert_int_equal(items[0]->record.attempt, 0);
+    assert_true(items[0]->due_us >= before + 60000000);
+    assert_int_equal(script.settled[0], 0);
+    assert_int_equal(items[1]->result, ITEM_FINISHED);
+    free_all(items);
+}
+
 /* The mail is out: settling tries again before the call would be repeated. */
 static void test_settle_tries_again(void **state)
 {
@@ -339,6 +358,7 @@ int main(void)
         cmocka_unit_test_setup(test_behind_a_retry, setup),
         cmocka_unit_test_setup(test_postgres_away, setup),
         cmocka_unit_test_setup(test_call_outcomes, setup),
+        cmocka_unit_test_setup(test_later, setup),
         cmocka_unit_test_setup(test_settle_tries_again, setup),
         cmocka_unit_test_setup(test_malformed_is_buried, setup),
         cmocka_unit_test_setup(test_suspect_counts, setup),

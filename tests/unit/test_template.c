@@ -58,6 +58,24 @@ static void test_values_stay_values(void **state)
     buf_free(&body);
 }
 
+static void test_lines_of_one_value(void **state)
+{
+    char why[200];
+    struct buf subject = {0}, body = {0};
+    const char text[] = "Subject: {{name}}\n\n{{name}}\n{{link}}\n";
+    const char *const values[] = {"a\r\nb\x7f", "c\nd"};
+    (void)state;
+    struct template *t = template_read(text, strlen(text), names, why, sizeof why);
+    assert_non_null(t);
+    template_allow_lines(t, 0);
+    template_render(t, values, &subject, &body);
+    assert_string_equal(buf_cstr(&subject), "ab");
+    assert_string_equal(buf_cstr(&body), "a\nb \nc d\n");
+    template_free(t);
+    buf_free(&subject);
+    buf_free(&body);
+}
+
 static void test_refused(void **state)
 {
     char long_line[1200];
@@ -110,8 +128,11 @@ static void test_garbage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_render),  cmocka_unit_test(test_values_stay_values),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_built_in_and_files),
+        cmocka_unit_test(test_render),
+        cmocka_unit_test(test_values_stay_values),
+        cmocka_unit_test(test_lines_of_one_value),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_built_in_and_files),
         cmocka_unit_test(test_garbage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

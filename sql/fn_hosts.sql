@@ -1,0 +1,17 @@
+-- Processes that serve on this database tell each other that they are there.
+
+-- Enters or refreshes this process; returns those that are there now and whose verification links it would refuse, or that
+-- would refuse its own.
+create or replace function host_seen(p_id uuid, p_name text, p_signs uuid, p_accepts uuid[])
+returns table (name text)
+language sql volatile as $$
+  with me as (
+    insert into hosts as h (id, name, signs, accepts) values (p_id, p_name, p_signs, p_accepts)
+    on conflict (id) do update set seen_at = clock_timestamp()),
+  gone as (
+    delete from hosts h where h.seen_at < clock_timestamp() - interval '1 hour' and h.id <> p_id)
+  select h.name from hosts h
+  where h.id <> p_id and h.seen_at > clock_timestamp() - interval '15 seconds'
+    and not (h.signs = any (p_accepts) and p_signs = any (h.accepts))
+  order by h.name
+$$;

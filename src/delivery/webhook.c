@@ -1,0 +1,295 @@
+/* Sending webhooks. Nothing of the target is trusted: its address is looked at when the connection is opened (a name
+ * can point anywhere, and elsewhere the next time), redirects are not followed, and what it answers is bounded. */
+#include "delivery/webhook.h"
+
+#include <curl/curl.h>
+#include <netdb.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "core/clock.h"
+#include "delivery/address.h"
+#include "delivery/smtp.h"
+
+#define SECRET_PREFIX "whsec_"
+#define SECRET_BASE64_MAX 1024
+#define ANSWER_MAX_BYTES 65536 /* of headers, and of the body */
+#define QUOTE_SIZE 128         /* of the answer's body, in an error */
+
+struct webhook {
+    const struct config *config;
+    CURL *curl;
+    bool allow_private;
+    char error[CURL_ERROR_SIZE];
+    /* The call under way. */
+    const _Atomic int64_t *stop_at;
+    int opened;        /* sockets */
+    char refused[160]; /* an address that was not connected to, with the reason */
+    bool answered;     /* the final answer's headers are complete */
+    size_t header_bytes, body_bytes;
+    char quote[QUOTE_SIZE];
+};
+
+/* --- signing --- */
+
+static bool read_secret(const char *secret, struct buf *key)
+{
+    size_t prefix = strlen(SECRET_PREFIX);
+    if (strncmp(secret, SECRET_PREFIX, prefix) != 0)
+        return false;
+    const char *text = secret + prefix;
+    size_t len = strlen(text);
+    if (len == 0 || len % 4 != 0 || len > SECRET_BASE64_MAX || strpbrk(text, " \t\r\n") || strcspn(text, "=") + 2 < len)
+        return false;
+    int n = EVP_DecodeBlock((unsigned char *)buf_grow(key, len), (const unsigned char *)text, (int)len);
+    if (n <= 0)
+        return false;
+    key->len = (size_t)n - (text[len - 1] == '=') - (text[len - 2] == '='); /* it counts the padding */
+    return key->len > 0;
+}
+
+static void add_mac(const struct buf *key, const struct buf *content, struct buf *out)
+{
+    unsigned char mac[EVP_MAX_MD_SIZE], text[2 * EVP_MAX_MD_SIZE];
+    unsigned int len = 0;
+    if (!HMAC(EVP_sha256(), key->data, (int)key->len, (const unsigned char *)content->data, content->len, mac, &len))
+        abort(); /* out of memory */
+    EVP_EncodeBlock(text, mac, (int)len);
+    buf_adds(out, "v1,");
+    buf_adds(out, (const char *)text);
+}
+
+bool webhook_sign(const struct webhook_call *call, int64_t at_s, struct buf *out)
+{
+    struct buf key = {0}, content = {0};
+    bool ok = read_secret(call->secret, &key);
+    if (ok) {
+        buf_printf(&content, "%s.%lld.", call->id, (long long)at_s);
+        buf_add(&content, call->body, call->body_len);
+        add_mac(&key, &content, out);
+    }
+    buf_free(&key);
+    buf_free(&content);
+    return ok;
+}
+
+/* --- the target --- */
+
+static bool add_part(CURLU *u, CURLUPart part, const char *before, char origin[WEBHOOK_ORIGIN_SIZE])
+{
+    char *text = NULL;
+    size_t len = strlen(origin);
+    bool ok = curl_url_get(u, part, &text, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+              len + strlen(before) + strlen(text) < WEBHOOK_ORIGIN_SIZE;
+    if (ok)
+        snprintf(origin + len, WEBHOOK_ORIGIN_SIZE - len, "%s%s", before, text);
+    curl_free(text);
+    return ok;
+}
+
+bool webhook_origin(const char *url, char origin[WEBHOOK_ORIGIN_SIZE])
+{
+    CURLU *u = curl_url();
+    if (!u)
+        abort(); /* out of memory */
+    origin[0] = '\0';
+    bool ok = curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK && add_part(u, CURLUPART_SCHEME, "", origin) &&
+              (strcmp(origin, "http") == 0 || strcmp(origin, "https") == 0) &&
+              add_part(u, CURLUPART_HOST, "://", origin) && add_part(u, CURLUPART_PORT, ":", origin);
+    curl_url_cleanup(u);
+    for (char *c = origin; *c; c++)
+        if (*c >= 'A' && *c <= 'Z')
+            *c = (char)(*c - 'A' + 'a');
+    return ok;
+}
+
+static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct webhook *w = arg;
+    const char *special = w->allow_private ? NULL : address_special(&address->addr);
+    (void)purpose;
+    if (special) {
+        char text[NI_MAXHOST] = "?";
+        getnameinfo(&address->addr, address->addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST);
+        snprintf(w->refused, sizeof w->refused, "%.64s is %s", text, special);
+        return CURL_SOCKET_BAD;
+    }
+    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    if (fd < 0)
+        return CURL_SOCKET_BAD;
+    w->opened++;
+    return fd;
+}
+
+/* --- the answer --- */
+
+static size_t on_header(char *data, size_t size, size_t count, void *arg)
+{
+    struct webhook *w = arg;
+    size_t len = size * count;
+    long status = 0;
+    w->header_bytes += len;
+    if (w->header_bytes > ANSWER_MAX_BYTES)
+        return 0; /* ends the call */
+    curl_easy_getinfo(w->curl, CURLINFO_RESPONSE_CODE, &status);
+    if (status >= 200 && (data[0] == '\r' || data[0] == '\n'))
+        w->answered = true;
+    return len;
+}
+
+static size_t on_body(char *data, size_t size, size_t count, void *arg)
+{
+    struct webhook *w = arg;
+    size_t len = size * count, room = sizeof w->quote - 1 - strlen(w->quote);
+    for (size_t i = 0; i < len && room > 0 && data[i] != '\0'; i++, room--)
+        strncat(w->quote, &data[i], 1);
+    w->body_bytes += len;
+    return w->body_bytes > ANSWER_MAX_BYTES ? 0 : len; /* 0 ends the call: the status is known by now */
+}
+
+/* Called about once a second, also while nothing moves: ends a call that would outlast the process's stop. */
+static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+    const struct webhook *w = arg;
+    int64_t stop = w->stop_at ? atomic_load_explicit(w->stop_at, memory_order_relaxed) : 0;
+    (void)down_total, (void)down, (void)up_total, (void)up;
+    return stop != 0 && clock_mono_us() >= stop;
+}
+
+/* --- the call --- */
+
+struct webhook *webhook_open(const struct config *config)
+{
+    smtp_global_start(); /* libcurl's */
+    struct webhook *w = xcalloc(1, sizeof *w);
+    w->config = config;
+    w->allow_private = strcmp(config->webhook_allow_private, "on") == 0;
+    w->curl = curl_easy_init();
+    if (!w->curl)
+        abort(); /* out of memory */
+    curl_easy_setopt(w->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(w->curl, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(w->curl, CURLOPT_PROXY, ""); /* whatever the environment says: it would connect in our stead */
+    curl_easy_setopt(w->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(w->curl, CURLOPT_USERAGENT, "Tidings/" TIDINGS_VERSION);
+    curl_easy_setopt(w->curl, CURLOPT_TIMEOUT_MS, (long)config->webhook_timeout_ms);
+    curl_easy_setopt(w->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)config->webhook_timeout_ms);
+    curl_easy_setopt(w->curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(w->curl, CURLOPT_FORBID_REUSE, 1L); /* targets are many, and a kept connection may be dead */
+    curl_easy_setopt(w->curl, CURLOPT_OPENSOCKETFUNCTION, on_open);
+    curl_easy_setopt(w->curl, CURLOPT_OPENSOCKETDATA, w);
+    curl_easy_setopt(w->curl, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(w->curl, CURLOPT_HEADERDATA, w);
+    curl_easy_setopt(w->curl, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(w->curl, CURLOPT_WRITEDATA, w);
+    curl_easy_setopt(w->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(w->curl, CURLOPT_XFERINFODATA, w);
+    curl_easy_setopt(w->curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(w->curl, CURLOPT_ERRORBUFFER, w->error);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(w->curl, CURLOPT_QUICK_EXIT,
+                     1L); /* a name server that does not answer must not outlast the time-out */
+#endif
+    return w;
+}
+
+void webhook_close(struct webhook *w)
+{
+    if (!w)
+        return;
+    curl_easy_cleanup(w->curl);
+    free(w);
+}
+
+static enum webhook_end judge_status(const struct webhook *w, int status, char *why, size_t why_size)
+{
+    if (status >= 200 && status <= 299)
+        return WEBHOOK_DELIVERED;
+    bool redirect = status >= 300 && status <= 399;
+    snprintf(why, why_size, "HTTP %d%s%s%s", status, redirect ? ", which is not followed" : "", w->quote[0] ? ": " : "",
+             w->quote);
+    return status == 410 ? WEBHOOK_REJECT : WEBHOOK_RETRY;
+}
+
+static enum webhook_end judge(const struct webhook *w, CURLcode code, int *status, char *why, size_t why_size)
+{
+    long answer = 0;
+    curl_easy_getinfo(w->curl, CURLINFO_RESPONSE_CODE, &answer);
+    *status = w->answered ? (int)answer : 0;
+    if (w->answered) /* what comes after the headers, or does not, changes nothing */
+        return judge_status(w, *status, why, why_size);
+    if (code == CURLE_ABORTED_BY_CALLBACK) {
+        snprintf(why, why_size, "the process is stopping");
+        return WEBHOOK_STOPPED;
+    }
+    if (w->opened == 0 && w->refused[0]) {
+        snprintf(why, why_size, "%s, which webhooks may not go to (WEBHOOK_ALLOW_PRIVATE)", w->refused);
+        return WEBHOOK_REJECT;
+    }
+    snprintf(why, why_size, "webhook: %s", w->error[0] ? w->error : curl_easy_strerror(code));
+    bool bad_url = code == CURLE_URL_MALFORMAT || (code == CURLE_UNSUPPORTED_PROTOCOL && w->opened == 0);
+    return bad_url ? WEBHOOK_REJECT : WEBHOOK_RETRY;
+}
+
+static struct curl_slist *add_header(struct curl_slist *list, const char *text)
+{
+    list = curl_slist_append(list, text);
+    if (!list)
+        abort(); /* out of memory */
+    return list;
+}
+
+static struct curl_slist *make_headers(const char *id, int64_t at_s, struct buf *signature)
+{
+    struct buf line = {0};
+    struct curl_slist *list = add_header(NULL, "content-type: application/json");
+    list = add_header(list, "accept: */*");
+    list = add_header(list, "expect:"); /* none: no waiting for a "100 Continue" */
+    buf_printf(&line, "webhook-id: %s", id);
+    list = add_header(list, buf_cstr(&line));
+    buf_clear(&line);
+    buf_printf(&line, "webhook-timestamp: %lld", (long long)at_s);
+    list = add_header(list, buf_cstr(&line));
+    buf_clear(&line);
+    buf_printf(&line, "webhook-signature: %s", buf_cstr(signature));
+    list = add_header(list, buf_cstr(&line));
+    buf_free(&line);
+    return list;
+}
+
+static void start_over(struct webhook *w, const _Atomic int64_t *stop_at)
+{
+    w->stop_at = stop_at;
+    w->opened = 0;
+    w->answered = false;
+    w->header_bytes = w->body_bytes = 0;
+    w->error[0] = w->refused[0] = w->quote[0] = '\0';
+}
+
+enum webhook_end webhook_send(struct webhook *w, const struct webhook_call *call, const _Atomic int64_t *stop_at,
+                              int *status, char *why, size_t why_size)
+{
+    struct buf signature = {0};
+    int64_t now_s = clock_wall_us() / 1000000;
+    *status = 0;
+    if (!webhook_sign(call, now_s, &signature)) {
+        snprintf(why, why_size, "the webhook's secret is malformed");
+        buf_free(&signature);
+        return WEBHOOK_REJECT;
+    }
+    struct curl_slist *headers = make_headers(call->id, now_s, &signature);
+    start_over(w, stop_at);
+    curl_easy_setopt(w->curl, CURLOPT_URL, call->url);
+    curl_easy_setopt(w->curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(w->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body_len);
+    curl_easy_setopt(w->curl, CURLOPT_POSTFIELDS, call->body);
+    enum webhook_end end = judge(w, curl_easy_perform(w->curl), status, why, why_size);
+    curl_easy_setopt(w->curl, CURLOPT_HTTPHEADER, NULL);
+    curl_slist_free_all(headers);
+    buf_free(&signature);
+    return end;
+}

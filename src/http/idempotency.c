@@ -1,0 +1,68 @@
+/* Idempotency-Key: header to hashes. */
+#include "http/idempotency.h"
+
+#include <h2o.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/uuid.h"
+#include "http/answer.h"
+#include "http/server.h"
+
+enum { KEY_MAX = 255, PARTS = 4 };
+
+/* A hash of parts, each with its length, so that no two lists of parts look alike. */
+static struct uuid hash_of(const struct text parts[PARTS])
+{
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    bool ok = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
+    for (size_t i = 0; ok && i < PARTS; i++) {
+        uint64_t len = parts[i].len;
+        ok = EVP_DigestUpdate(md, &len, sizeof len) == 1 && EVP_DigestUpdate(md, parts[i].data, parts[i].len) == 1;
+    }
+    if (!ok || EVP_DigestFinal_ex(md, digest, NULL) != 1)
+        abort(); /* only without memory */
+    EVP_MD_CTX_free(md);
+    struct uuid id;
+    memcpy(id.b, digest, sizeof id.b);
+    return id;
+}
+
+static bool is_valid(const char *key, size_t len)
+{
+    bool good = len > 0 && len <= KEY_MAX;
+    for (size_t i = 0; good && i < len; i++)
+        good = key[i] > ' ' && key[i] <= '~';
+    return good;
+}
+
+bool idempotency_read(struct request *r, struct action *a)
+{
+    size_t len = 0, body_len;
+    const char *key = request_header(r, "idempotency-key", &len);
+    if (!key)
+        return true;
+    if (!is_valid(key, len)) {
+        answer_fault(r, ERR_INVALID, "Idempotency-Key",
+                     "Idempotency-Key must be 1 to 255 visible ASCII characters.");
+        return false;
+    }
+    const char *body = request_body(r, &body_len);
+    const h2o_iovec_t *method = &r->req->method, *path = &r->req->path;
+    /* A new campaign belongs to the account only; anything else to the campaign, whose shard keeps the key. */
+    struct uuid none = {{0}};
+    const struct uuid *campaign = a->kind == ACTION_CREATE_CAMPAIGN ? &none : &a->campaign_id;
+    a->key = (struct action_key){
+        .given = true,
+        .key = hash_of((const struct text[PARTS]){{(const char *)a->account_id.b, sizeof a->account_id.b},
+                                                  {(const char *)campaign->b, sizeof campaign->b},
+                                                  {key, len},
+                                                  {"", 0}}),
+        .request = hash_of((const struct text[PARTS]){
+            {method->base, method->len}, {path->base, path->len}, {body, body_len}, {"", 0}}),
+        .keep_s = (int32_t)r->http->config->idempotency_keep_s,
+    };
+    return true;
+}
