@@ -68,7 +68,8 @@ void answers_count(struct http *h, const struct request *r, int status, int64_t 
  * /readyz says no for good reason. */
 static bool deserves_warning(int status, enum err err)
 {
-    return status >= 500 && err != ERR_NONE && (!err_retriable(err) || err == ERR_OUTCOME_UNKNOWN || err == ERR_TIMEOUT);
+    return status >= 500 && err != ERR_NONE &&
+           (!err_retriable(err) || err == ERR_OUTCOME_UNKNOWN || err == ERR_TIMEOUT);
 }
 
 static void write_log(const struct request *r, int status, enum err err, int64_t us)

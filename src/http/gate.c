@@ -82,7 +82,7 @@ static void on_key(struct request *r, const struct route_match *m, enum err err,
     r->key = *key;
     if (r->route->access == ACCESS_SECRET && !key->secret)
         answer_fault(r, ERR_FORBIDDEN, NULL,
-                     "This needs a secret key; a publishable key may sign up, verify and read a user.");
+                     "This needs a secret key; a publishable one is for what a visitor's browser does.");
     else
         handle(r, m);
 }

@@ -45,8 +45,7 @@ bool idempotency_read(struct request *r, struct action *a)
     if (!key)
         return true;
     if (!is_valid(key, len)) {
-        answer_fault(r, ERR_INVALID, "Idempotency-Key",
-                     "Idempotency-Key must be 1 to 255 visible ASCII characters.");
+        answer_fault(r, ERR_INVALID, "Idempotency-Key", "Idempotency-Key must be 1 to 255 visible ASCII characters.");
         return false;
     }
     const char *body = request_body(r, &body_len);

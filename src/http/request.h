@@ -29,9 +29,9 @@ struct request {
     struct http *http;        /* only while req is not NULL */
     struct st_h2o_req_t *req; /* NULL: answered, or the client is gone */
     struct conn *conn;
-    const struct route *route;        /* NULL: none */
-    bool api;                         /* under /v1: any web page may read the answer, nobody may store it */
-    struct api_key key;               /* when the route asks for one */
+    const struct route *route; /* NULL: none */
+    bool api;                  /* under /v1: any web page may read the answer, nobody may store it */
+    struct api_key key;        /* when the route asks for one */
     struct uuid campaign_id, user_id, referral_id, reward_id; /* of the path; zero: not there */
     bool user_in_body; /* a user who is not there is a member's fault, not the path's */
     int64_t started_us;

@@ -1,8 +1,6 @@
 /* The table of routes. */
 #include "http/routes.h"
 
-#include <stdlib.h>
-
 #include "http/answer.h"
 
 #define CAMPAIGN "/v1/campaigns/{campaign_id}"
@@ -10,35 +8,35 @@
 
 /* clang-format off */
 const struct route routes[] = {
-    /* method  pattern               name in metrics    access          errors        handler */
-    {"POST",   "/v1/campaigns",      "create_campaign", ACCESS_SECRET,  ANSWERS_JSON, route_create_campaign},
-    {"GET",    CAMPAIGN,             "get_campaign",    ACCESS_SECRET,  ANSWERS_JSON, route_get_campaign},
-    {"GET",    "/v1/campaigns",      "list_campaigns",  ACCESS_SECRET,  ANSWERS_JSON, route_list_campaigns},
-    {"GET",    CAMPAIGN "/totals",   "get_totals",      ACCESS_SECRET,  ANSWERS_JSON, route_get_totals},
-    {"GET",    CAMPAIGN "/leaderboard", "get_leaderboard", ACCESS_ANY_KEY, ANSWERS_JSON, route_get_leaderboard},
-    {"GET",    CAMPAIGN "/users",    "list_users",      ACCESS_SECRET,  ANSWERS_JSON, route_list_users},
-    {"GET",    CAMPAIGN "/referrals/{referral_id}", "get_referral", ACCESS_SECRET, ANSWERS_JSON, route_get_referral},
-    {"GET",    CAMPAIGN "/rewards",  "list_rewards",    ACCESS_SECRET,  ANSWERS_JSON, route_list_rewards},
-    {"GET",    CAMPAIGN "/rewards/{reward_id}", "get_reward", ACCESS_SECRET, ANSWERS_JSON, route_get_reward},
-    {"POST",   CAMPAIGN "/users",    "sign_up",         ACCESS_ANY_KEY, ANSWERS_JSON, route_sign_up},
-    {"GET",    USER,                 "get_user",        ACCESS_ANY_KEY, ANSWERS_JSON, route_get_user},
-    {"GET",    USER "/referrals",    "list_user_referrals", ACCESS_SECRET, ANSWERS_JSON, route_list_user_referrals},
-    {"GET",    USER "/rewards",      "list_user_rewards", ACCESS_ANY_KEY, ANSWERS_JSON, route_list_user_rewards},
-    {"POST",   USER "/verify",       "verify_user",     ACCESS_ANY_KEY, ANSWERS_JSON, route_verify_user},
-    {"POST",   USER "/resend-verification", "request_verification", ACCESS_ANY_KEY, ANSWERS_JSON, route_request_verification},
-    {"POST",   USER "/rewards",      "grant_reward",    ACCESS_SECRET,  ANSWERS_JSON, route_grant_reward},
-    {"PATCH",  CAMPAIGN,             "update_campaign", ACCESS_SECRET,  ANSWERS_JSON, route_update_campaign},
-    {"DELETE", CAMPAIGN,             "delete_campaign", ACCESS_SECRET,  ANSWERS_JSON, route_delete_campaign},
-    {"POST",   CAMPAIGN "/close",    "close_campaign",  ACCESS_SECRET,  ANSWERS_JSON, route_close_campaign},
-    {"POST",   CAMPAIGN "/referrals", "create_referral", ACCESS_SECRET, ANSWERS_JSON, route_create_referral},
-    {"POST",   CAMPAIGN "/referrals/{referral_id}/verify", "verify_referral", ACCESS_SECRET, ANSWERS_JSON, route_verify_referral},
-    {"POST",   CAMPAIGN "/rewards",  "create_reward",   ACCESS_SECRET,  ANSWERS_JSON, route_create_reward},
-    {"GET",    "/v1/verify",         "verify_page",     ACCESS_OPEN,    ANSWERS_PAGE, route_verify_page},
-    {"POST",   "/v1/verify",         "verify_link",     ACCESS_OPEN,    ANSWERS_PAGE, route_verify_link},
-    {"GET",    "/openapi.yaml",      "openapi",         ACCESS_OPEN,    ANSWERS_JSON, route_openapi},
-    {"GET",    "/healthz",           "healthz",         ACCESS_OPEN,    ANSWERS_JSON, route_healthz},
-    {"GET",    "/readyz",            "readyz",          ACCESS_OPEN,    ANSWERS_JSON, route_readyz},
-    {"GET",    "/metrics",           "metrics",         ACCESS_OPEN,    ANSWERS_JSON, route_metrics},
+    /* method  pattern                                   name in metrics         access          errors        handler */
+    {"POST",   "/v1/campaigns",                          "create_campaign",      ACCESS_SECRET,  ANSWERS_JSON, route_create_campaign},
+    {"GET",    "/v1/campaigns",                          "list_campaigns",       ACCESS_SECRET,  ANSWERS_JSON, route_list_campaigns},
+    {"GET",    CAMPAIGN,                                 "get_campaign",         ACCESS_SECRET,  ANSWERS_JSON, route_get_campaign},
+    {"PATCH",  CAMPAIGN,                                 "update_campaign",      ACCESS_SECRET,  ANSWERS_JSON, route_update_campaign},
+    {"POST",   CAMPAIGN "/close",                        "close_campaign",       ACCESS_SECRET,  ANSWERS_JSON, route_close_campaign},
+    {"DELETE", CAMPAIGN,                                 "delete_campaign",      ACCESS_SECRET,  ANSWERS_JSON, route_delete_campaign},
+    {"GET",    CAMPAIGN "/totals",                       "get_totals",           ACCESS_SECRET,  ANSWERS_JSON, route_get_totals},
+    {"GET",    CAMPAIGN "/leaderboard",                  "get_leaderboard",      ACCESS_ANY_KEY, ANSWERS_JSON, route_get_leaderboard},
+    {"POST",   CAMPAIGN "/users",                        "sign_up",              ACCESS_ANY_KEY, ANSWERS_JSON, route_sign_up},
+    {"GET",    CAMPAIGN "/users",                        "list_users",           ACCESS_SECRET,  ANSWERS_JSON, route_list_users},
+    {"GET",    USER,                                     "get_user",             ACCESS_ANY_KEY, ANSWERS_JSON, route_get_user},
+    {"POST",   USER "/verify",                           "verify_user",          ACCESS_ANY_KEY, ANSWERS_JSON, route_verify_user},
+    {"POST",   USER "/resend-verification",              "request_verification", ACCESS_ANY_KEY, ANSWERS_JSON, route_request_verification},
+    {"GET",    "/v1/verify",                             "verify_page",          ACCESS_OPEN,    ANSWERS_PAGE, route_verify_page},
+    {"POST",   "/v1/verify",                             "verify_link",          ACCESS_OPEN,    ANSWERS_PAGE, route_verify_link},
+    {"POST",   CAMPAIGN "/referrals",                    "create_referral",      ACCESS_SECRET,  ANSWERS_JSON, route_create_referral},
+    {"GET",    CAMPAIGN "/referrals/{referral_id}",      "get_referral",         ACCESS_SECRET,  ANSWERS_JSON, route_get_referral},
+    {"POST",   CAMPAIGN "/referrals/{referral_id}/verify", "verify_referral",      ACCESS_SECRET,  ANSWERS_JSON, route_verify_referral},
+    {"GET",    USER "/referrals",                        "list_user_referrals",  ACCESS_SECRET,  ANSWERS_JSON, route_list_user_referrals},
+    {"POST",   CAMPAIGN "/rewards",                      "create_reward",        ACCESS_SECRET,  ANSWERS_JSON, route_create_reward},
+    {"GET",    CAMPAIGN "/rewards",                      "list_rewards",         ACCESS_SECRET,  ANSWERS_JSON, route_list_rewards},
+    {"GET",    CAMPAIGN "/rewards/{reward_id}",          "get_reward",           ACCESS_SECRET,  ANSWERS_JSON, route_get_reward},
+    {"POST",   USER "/rewards",                          "grant_reward",         ACCESS_SECRET,  ANSWERS_JSON, route_grant_reward},
+    {"GET",    USER "/rewards",                          "list_user_rewards",    ACCESS_ANY_KEY, ANSWERS_JSON, route_list_user_rewards},
+    {"GET",    "/openapi.yaml",                          "openapi",              ACCESS_OPEN,    ANSWERS_JSON, route_openapi},
+    {"GET",    "/healthz",                               "healthz",              ACCESS_OPEN,    ANSWERS_JSON, route_healthz},
+    {"GET",    "/readyz",                                "readyz",               ACCESS_OPEN,    ANSWERS_JSON, route_readyz},
+    {"GET",    "/metrics",                               "metrics",              ACCESS_OPEN,    ANSWERS_JSON, route_metrics},
 };
 /* clang-format on */
 
@@ -72,14 +70,4 @@ bool route_no_body(struct request *r)
     if (ok)
         body_clear(&b);
     return ok;
-}
-
-int64_t row_int(const PGresult *rows, int column)
-{
-    return PQgetisnull(rows, 0, column) ? 0 : strtoll(PQgetvalue(rows, 0, column), NULL, 10);
-}
-
-const char *row_text(const PGresult *rows, int column)
-{
-    return PQgetisnull(rows, 0, column) ? NULL : PQgetvalue(rows, 0, column);
 }

@@ -2,9 +2,7 @@
 #ifndef TIDINGS_HTTP_ROUTES_H
 #define TIDINGS_HTTP_ROUTES_H
 
-#include <libpq-fe.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "http/body.h"
 #include "http/request.h"
@@ -52,9 +50,5 @@ bool route_body_ends(struct request *r, struct body *b);
 
 /* For operations that take none: an empty body or {}. False: answered. */
 bool route_no_body(struct request *r);
-
-/* Columns of a row in text format: 0 or NULL where the column is null. */
-int64_t row_int(const PGresult *rows, int column);
-const char *row_text(const PGresult *rows, int column);
 
 #endif

@@ -20,9 +20,10 @@ enum action_kind {
     ACTION_REQUEST_VERIFICATION = 5, /* subject: user; {"interval_s","per_day"} */
     ACTION_CREATE_REFERRAL = 6,      /* subject: referred user; {"referrer": id} or {"referrer_place": n} */
     ACTION_VERIFY_REFERRAL = 7,      /* subject: referral */
-    ACTION_CREATE_REWARD = 8,        /* {"name","delivery","url","secret","message","stock","threshold","max_rewards","max_rules"} */
-    ACTION_GRANT_REWARD = 9,         /* subject: user; {"reward": id} */
-    ACTION_UPKEEP = 10,              /* of the shard, no campaign: {"rows","delay_s","keep_s"}; result.place: rows removed */
+    ACTION_CREATE_REWARD =
+        8, /* {"name","delivery","url","secret","message","stock","threshold","max_rewards","max_rules"} */
+    ACTION_GRANT_REWARD = 9, /* subject: user; {"reward": id} */
+    ACTION_UPKEEP = 10,      /* of the shard, no campaign: {"rows","delay_s","keep_s"}; result.place: rows removed */
     ACTION_SIGN_UP,
     ACTION_VERIFY, /* subject: user */
 };

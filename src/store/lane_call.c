@@ -11,12 +11,12 @@
 /* Parameters of lane_apply, all of them arrays: name, element type. */
 #define PARAMS(X)                                                                                                      \
     X(P_SHARDS, INT4)                                                                                                  \
-    X(S_ACCOUNT, INT4) X(S_CAMPAIGN, UUID) X(S_ID, UUID) X(S_EVENT, UUID) X(S_REFERRER, INT4) X(S_EMAIL_KEY, TEXT)     \
-    X(S_EMAIL, TEXT) X(S_METADATA, TEXT) X(S_SOURCE, TEXT)                                                             \
-    X(V_ACCOUNT, INT4) X(V_CAMPAIGN, UUID) X(V_USER, UUID) X(V_PLACE, INT4) X(V_EVENT, UUID)                           \
-    X(A_KIND, INT4) X(A_SHARD, INT4) X(A_ACCOUNT, INT4) X(A_ACCOUNT_ID, UUID) X(A_CAMPAIGN, UUID) X(A_SUBJECT, UUID)   \
-    X(A_EVENT, UUID) X(A_ARGS, TEXT)                                                                                   \
-    X(K_OF, INT4) X(K_SHARD, INT4) X(K_KEY, UUID) X(K_REQUEST, UUID) X(K_KEEP_S, INT4)
+    X(S_ACCOUNT, INT4)                                                                                                 \
+    X(S_CAMPAIGN, UUID) X(S_ID, UUID) X(S_EVENT, UUID) X(S_REFERRER, INT4) X(S_EMAIL_KEY, TEXT) X(S_EMAIL, TEXT)       \
+        X(S_METADATA, TEXT) X(S_SOURCE, TEXT) X(V_ACCOUNT, INT4) X(V_CAMPAIGN, UUID) X(V_USER, UUID) X(V_PLACE, INT4)  \
+            X(V_EVENT, UUID) X(A_KIND, INT4) X(A_SHARD, INT4) X(A_ACCOUNT, INT4) X(A_ACCOUNT_ID, UUID)                 \
+                X(A_CAMPAIGN, UUID) X(A_SUBJECT, UUID) X(A_EVENT, UUID) X(A_ARGS, TEXT) X(K_OF, INT4) X(K_SHARD, INT4) \
+                    X(K_KEY, UUID) X(K_REQUEST, UUID) X(K_KEEP_S, INT4)
 
 enum {
 #define PARAM_ENUM(name, type) name,

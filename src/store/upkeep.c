@@ -7,16 +7,19 @@
 #include "core/buf.h"
 #include "core/metrics.h"
 
-enum { ROWS = 500, PAUSE_MS = 20 }; /* a page is a few milliseconds of the shard's lock; between pages others go first */
+enum {
+    ROWS = 500,
+    PAUSE_MS = 20
+}; /* a page is a few milliseconds of the shard's lock; between pages others go first */
 
 struct upkeep {
     const struct config *config;
     struct lanes *lanes;
     const struct installation *installation;
     uv_timer_t timer;
-    uint32_t shard;   /* the next one */
-    bool found;       /* in this round something was removed, so there may be more */
-    bool waiting;     /* for an action's outcome */
+    uint32_t shard; /* the next one */
+    bool found;     /* in this round something was removed, so there may be more */
+    bool waiting;   /* for an action's outcome */
     bool stopping;
     void (*on_stopped)(void *arg);
     void *stopped_arg;

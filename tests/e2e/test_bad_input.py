@@ -266,8 +266,8 @@ def test_paths(service, api, campaign):
 def test_methods(service, api, campaign):
     user, secret = api.signup(campaign, fresh())["user_id"], key(api)
     one, users = f"/v1/campaigns/{campaign}", f"/v1/campaigns/{campaign}/users"
-    allowed = {"/v1/campaigns": "POST", one: "GET, HEAD", users: "POST", f"{users}/{user}": "GET, HEAD",
-               f"{users}/{user}/verify": "POST", "/v1/verify": "GET, HEAD, POST", "/healthz": "GET, HEAD", "/metrics": "GET, HEAD"}
+    allowed = {"/v1/campaigns": "POST, GET, HEAD", one: "GET, HEAD, PATCH, DELETE", users: "POST, GET, HEAD",
+               f"{users}/{user}": "GET, HEAD", f"{users}/{user}/verify": "POST", f"{one}/close": "POST", "/v1/verify": "GET, HEAD, POST", "/healthz": "GET, HEAD", "/metrics": "GET, HEAD"}
     methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "get", "FOO", "M" * 2000, "PRI")
     with Raw(service) as raw:
         for path, allow in allowed.items():

@@ -69,7 +69,8 @@ def test_listing_at_start(env, service):
     assert f"Kafka brokers: [{env.settings['KAFKA_BROKERS']}]" in text
     assert "Worker pool size: 10 per consumer group" in text
     assert re.search(r"\* email-workers \(10 workers; processes: user\.\*, referral\.verified", text)
-    assert re.search(r"\* position-workers \(1 worker; processes: referral\.verified\)", text)
+    assert re.search(r"\* position-workers \(1 worker; processes: referral\.verified, campaign\.updated\)", text)
+    assert re.search(r"\* reward-workers \(10 workers; processes: reward\.earned\)", text)
 
 
 def test_json_log(env):

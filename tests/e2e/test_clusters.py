@@ -10,6 +10,9 @@ import pytest
 from lib.tls import Authority, Impostor
 from lib.util import SLOWNESS, wait_until
 
+# The mail server of a test may well ask for a login without TLS: that is what must not be answered.
+pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+
 
 def sign_up(env, address):
     """A sign-up in a campaign of its own; what it needs is Postgres alone."""
