@@ -74,13 +74,11 @@ int main(int argc, char **argv)
         puts("tidings " TIDINGS_VERSION);
         return EXIT_OK;
     }
-    struct config config;
+    static struct config config; /* never freed: a worker that did not end in time may still read it while the process ends */
     char why[512];
     if (!config_load(&config, why, sizeof why)) {
         fprintf(stderr, "tidings: %s\n", why);
         return EXIT_USAGE;
     }
-    int code = run(&config, command, argc - 2, argv + 2);
-    config_free(&config);
-    return code;
+    return run(&config, command, argc - 2, argv + 2);
 }

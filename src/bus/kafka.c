@@ -106,7 +106,7 @@ static const char *env_at_fault(const struct part parts[PARTS], const char *sent
     for (int i = 0; i < PARTS; i++)
         if (strstr(sentence, parts[i].property))
             return parts[i].env;
-    return "KAFKA_SECURITY_PROTOCOL";
+    return "a Kafka setting";
 }
 
 bool kafka_check(const struct config *config, char *why, size_t why_size)
@@ -172,9 +172,8 @@ static const char *meaning(rd_kafka_resp_err_t error, const char *text)
     case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
         /* It repeats the nonce, which newer brokers do not let pass: "invalid credentials", though they are right. */
         if (strstr(text, "SCRAM") && rd_kafka_version() < 0x020601ff)
-            return "authentication failed (KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD; or the broker is Kafka 4.0 or "
-                   "later, "
-                   "which takes SCRAM only from librdkafka 2.6.1 on)";
+            return "authentication failed (KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD; or the broker is Kafka 4.0 "
+                   "or later, which takes SCRAM only from librdkafka 2.6.1 on)";
         return "authentication failed (KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD, KAFKA_SASL_MECHANISM)";
     case RD_KAFKA_RESP_ERR__SSL:
         return strstr(text, "certificate") ? "a broker's certificate or ours was not accepted (KAFKA_SSL_CA_FILE, "
@@ -189,9 +188,11 @@ void kafka_trouble_note(struct kafka_trouble *t, rd_kafka_resp_err_t error, cons
     if (!text)
         text = rd_kafka_err2str(error);
     const char *what = meaning(error, text);
+    /* That a broker is away as well says less. */
     if (!what && (t->refused || t->denied || (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && t->text[0])))
-        return;                                    /* that a broker is away as well says less */
-    const char *detail = strstr(text, " (after "); /* timings: they would make every sentence a new one */
+        return;
+    /* Without the timings at its end, which would make every sentence a new one. */
+    const char *detail = strstr(text, " (after ");
     int len = detail ? (int)(detail - text) : (int)strlen(text);
     snprintf(t->text, sizeof t->text, "%s%s%.*s", what ? what : "", what ? ": " : "", len, text);
     t->denied = is_denial(error);

@@ -7,9 +7,11 @@ A failing seed is printed. To use it again, or to run longer:
 import copy
 import json
 import os
+import pickle
 import random
 import threading
 import time
+import urllib.parse
 import uuid
 from collections import defaultdict
 
@@ -37,7 +39,7 @@ class Names:
 
     def __init__(self, campaign_id):
         self.id = campaign_id
-        self.addresses = [f"u{i}@example.com" for i in range(40)]
+        self.addresses = [f"u{i}@example.com" for i in range(25)]
         self.users, self.codes, self.referrals, self.rewards = [], [], [], []
         self.recent = []  # (op, args, key) that were sent with a key
         self.version = 1
@@ -69,7 +71,7 @@ class Chooser:
         """(op, Names or None, args, key)"""
         rng = self.rng
         live = [c for c in self.campaigns if not c.gone]
-        if len(live) < 3 and rng.random() < 0.3 or not live:
+        if len(live) < 2 or len(live) < 4 and rng.random() < 0.002:
             return "create_campaign", None, {"name": rng.choice(("Launch", "Café “1”")), **self._settings()}, self._new_key()
         names = rng.choice(live if rng.random() < 0.97 else self.campaigns)
         names.asked += 1
@@ -104,11 +106,11 @@ class Chooser:
         weights = {"sign_up": 24, "verify_user": 16, "create_referral": 9, "verify_referral": 9, "grant_reward": 9,
                    "create_reward": 3, "update_campaign": 5, "request_verification": 6, "close_campaign": 0.1,
                    "delete_campaign": 0.5, "get_user": 4, "get_campaign": 2, "get_totals": 3, "get_referral": 2,
-                   "get_reward": 2, "list_users": 1, "list_rewards": 1, "list_user_referrals": 2}
-        if names.asked > 300:
-            weights["close_campaign"] = 2
-        if names.asked > 400:
-            weights["delete_campaign"] = 2
+                   "get_reward": 2, "list_users": 2, "list_rewards": 1, "list_user_referrals": 2, "list_user_rewards": 2}
+        if names.asked > 150:
+            weights["close_campaign"] = 3
+        if names.closed and names.asked > 200:
+            weights["delete_campaign"] = 4
         op = rng.choices(list(weights), list(weights.values()))[0]
         return op, getattr(self, op, lambda names: {})(names)
 
@@ -140,7 +142,7 @@ class Chooser:
     def verify_user(self, names):
         return {"user_id": self._one_of(names.users)}
 
-    request_verification = get_user = verify_user
+    request_verification = get_user = list_user_rewards = verify_user
 
     def create_referral(self, names):
         args = {"referred_id": self._one_of(names.users)}
@@ -172,6 +174,16 @@ class Chooser:
 
     def list_user_referrals(self, names):
         return {"user_id": self._one_of(names.users), **self.rng.choice(({}, {"status": "pending"}, {"status": "verified"}))}
+
+    def list_users(self, names):
+        rng = self.rng
+        found = {"verified": rng.random() < 0.5, "referred_by": self._one_of(names.users), "utm_source": rng.choice("ab")}
+        found = {k: v for k, v in found.items() if rng.random() < 0.3}
+        if rng.random() < 0.3:
+            found[rng.choice(("email", "search"))] = rng.choice(names.addresses).title()
+        elif rng.random() < 0.3:
+            found["search"] = rng.choice(("u", "U1", "u2"))
+        return found
 
     def update_campaign(self, names):
         rng, args = self.rng, self._settings()
@@ -206,7 +218,8 @@ class Real:
         path = operation.path.format(**values)
         if operation.method == "GET":
             fields = {**fields, "limit": 200} if op.startswith("list_") else fields
-            path, fields = path + "?" * bool(fields) + "&".join(f"{k}={v}" for k, v in fields.items()), None
+            fields = {k: json.dumps(v) if isinstance(v, bool) else v for k, v in fields.items()}
+            path, fields = path + "?" * bool(fields) + urllib.parse.urlencode(fields), None
         elif not operation.body or not fields and op != "update_campaign" and hash(str(args)) % 2:  # none is as good as {}
             fields = None
         answer = rng.choice(self.apis).request(operation.method, path, json=fields,
@@ -371,9 +384,7 @@ def check_end(api, campaigns):
         assert [c.reward_item(r) for r in c.rewards] == all_items(api, f"{path}/rewards?limit=4")
         for user in c.users:
             assert c.referral_items(user) == all_items(api, f"{path}/users/{user.id}/referrals?limit=2")
-            rewards = all_items(api, f"{path}/users/{user.id}/rewards?limit=2")
-            by_id = lambda items: sorted(items, key=lambda i: i["user_reward_id"])
-            assert by_id(c.user_reward_items(user)) == by_id(rewards)
+            assert c.user_reward_items(user) == all_items(api, f"{path}/users/{user.id}/rewards?limit=2")
         wait_until(lambda: c.leaderboard() == all_items(api, f"{path}/leaderboard?limit=6"), 20,
                    lambda: f"the leaderboard {all_items(api, f'{path}/leaderboard?limit=200')} is {c.leaderboard()}")
 
@@ -392,7 +403,7 @@ def test_one_service(env, api):
 @long
 def test_two_services(env, api):
     """On one database: lanes of both meet in Postgres."""
-    campaigns = run_against(env, [api, env.api(env.start())], SEED + 1, SECONDS)
+    campaigns = run_against(env, [api, env.api(env.start(LANES=3))], SEED + 1, SECONDS)
     check_end(env.api(env.services[1]), campaigns)
 
 
@@ -400,18 +411,24 @@ def test_two_services(env, api):
 
 
 @pytest.fixture(scope="module")
-def history():
-    fake = Fake()
-    return Run(fake, SEED, 2).calls, fake.events
+def recorded():
+    fake = Fake(latency=0.002)
+    return pickle.dumps((Run(fake, 20, seconds=30, clients=4, calls=350).calls, fake.events))
+
+
+@pytest.fixture
+def history(recorded):
+    """(calls, events), to be spoiled"""
+    return pickle.loads(recorded)
 
 
 def test_the_model_agrees_with_itself(history):
     calls, events = history
     campaigns, faults = model.replay(calls, events, RESEND)
-    assert not faults, f"TIDINGS_MODEL_SEED={SEED}\n" + "\n".join(faults[:5])
-    assert len(campaigns) >= 3
+    assert not faults, "\n".join(faults[:5])
+    assert len(campaigns) >= 2
     counts = tell(calls)
-    assert len(calls) > 300 and any(c.replayed for c in calls), counts
+    assert any(c.replayed for c in calls), counts
 
 
 class NoStock(model.Campaign):
@@ -459,7 +476,7 @@ class CountsTwice(model.Campaign):
 @pytest.mark.parametrize("broken", [NoStock, NoFloor, TwoReferrers, LateThreshold, Reopens, CountsTwice])
 def test_a_broken_rule_is_noticed(broken):
     fake = Fake(broken, latency=0)
-    calls = Run(fake, 4711, seconds=30, clients=1, calls=2500).calls
+    calls = Run(fake, 4711, seconds=30, clients=1, calls=1800).calls
     _, faults = model.replay(calls, fake.events, RESEND)
     assert faults
 
@@ -538,7 +555,7 @@ def spoil_key_reused(calls, events):
 
 @pytest.mark.parametrize("spoil", [f for name, f in sorted(globals().items()) if name.startswith("spoil_")])
 def test_every_fault_is_noticed(history, spoil):
-    calls, events = copy.deepcopy(history)
+    calls, events = history
     spoil(calls, events)
     _, faults = model.replay(calls, events, RESEND)
     assert faults

@@ -2,6 +2,7 @@
 
 Every answer of all other tests is checked against the document too (lib/api.py)."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -68,6 +69,30 @@ def test_every_route_is_in_the_document_and_the_other_way_round(service, documen
 def test_the_service_shows_the_document(api):
     answer = api.request("GET", "/openapi.yaml", key=None).expect(200)
     assert answer.text == openapi.PATH.read_text()
+
+
+def spoiled(answer, status=None, headers=None, without=(), **members):
+    """The answer with something else in it."""
+    headers = {**answer.headers, **(headers or {})}
+    body = {k: v for k, v in {**answer.body, **members}.items() if k not in without}
+    return dataclasses.replace(answer, status=status or answer.status, body=body,
+                               headers={k: v for k, v in headers.items() if k not in without})
+
+
+def test_a_wrong_answer_is_noticed(env, api, document):
+    campaign = api.create_campaign()
+    good = api.get_user(campaign["campaign_id"], api.signup(campaign["campaign_id"], "ada@example.com")["user_id"], key="secret")
+    refused = api.create_campaign(key=None, expect=401)
+    again = "urn:tidings:problem:no-user"
+    for wrong in (spoiled(good, extra=1), spoiled(good, without=["position"]), spoiled(good, position=0),
+                  spoiled(good, created_at="2026-11-21T09:05:47Z"), spoiled(good, user_id="x"), spoiled(good, status=201),
+                  spoiled(good, verified=None), spoiled(good, headers={"content-type": "text/html"}),
+                  spoiled(good, without=["x-request-id"]), spoiled(good, headers={"location": "/v1/x"}),
+                  spoiled(good, source={"x": 1}), spoiled(campaign, without=["location"]), spoiled(campaign, events="1"),
+                  spoiled(refused, type=again), spoiled(refused, without=["www-authenticate"]), spoiled(refused, status=403),
+                  spoiled(refused, without=["request_id"]), spoiled(refused, request_id="other"), spoiled(refused, status=402)):
+        assert document.faults(wrong), wrong
+    assert not any(map(document.faults, (good, campaign, refused)))
 
 
 # --- every answer that the document has ---

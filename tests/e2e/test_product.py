@@ -329,3 +329,53 @@ def test_rounds_of_everything_under_a_kill(env, service, api):
     for worker in workers:
         worker.join()
     assert env.value("select count(*) from user_rewards") > 0
+
+
+def test_lost_answers_of_every_action_are_found(make_env, make_proxy, stack):
+    """The commit happens, its answer is swallowed by the network: the answer that is made from the log has the same members,
+    and the same values where they do not depend on the moment; a repeat under the same key says the same again."""
+    proxy = make_proxy(stack.postgres.port)
+    env = make_env(settings={"DB_STALL_MS": 1000, "MAIL_TRANSPORT": "discard", "VERIFY_RESEND_SECONDS": 0}, postgres_port=proxy.port)
+    env.start()
+    api = env.api()
+    campaign = api.create_campaign()["campaign_id"]
+    ada, bob, carl, dora = (api.signup(campaign, f"{name}@example.com")["user_id"] for name in ("ada", "bob", "carl", "dora"))
+    reward = api.create_reward(campaign, threshold=1)["reward_id"]
+    other = api.create_reward(campaign)["reward_id"]
+    referral = api.create_referral(campaign, bob, referrer_id=ada)["referral_id"]
+    closed = api.create_campaign()["campaign_id"]
+    api.close_campaign(closed)
+    code, token_of_ada = api.get_user(campaign, ada)["referral_code"], env.make_token(campaign, ada)
+    hook = {"delivery": "webhook", "url": "https://example.com/hook"}
+    actions = [
+        (201, 2, lambda **o: api.signup(campaign, "eve@example.com", referral_code=code, **o)),
+        (200, 1, lambda **o: api.verify(campaign, ada, token_of_ada, **o)),
+        (202, 1, lambda **o: api.resend_verification(campaign, dora, **o)),
+        (201, 1, lambda **o: api.create_referral(campaign, carl, referrer_id=ada, **o)),
+        (200, 2, lambda **o: api.verify_referral(campaign, referral, **o)),
+        (201, 1, lambda **o: api.create_reward(campaign, name="Hook", **hook, **o)),
+        (201, 1, lambda **o: api.grant_reward(campaign, carl, other, **o)),
+        (200, 1, lambda **o: api.update_campaign(campaign, points_per_referral=7, **o)),
+        (200, 1, lambda **o: api.close_campaign(campaign, **o)),
+        (200, 1, lambda **o: api.delete_campaign(closed)),
+        (201, 1, lambda **o: api.create_campaign(name="New", **o)),
+    ]
+    assert reward
+    for number, (status, events, act) in enumerate(actions):
+        env.services[0].wait_ready()
+        head = env.value("select sum(n) from (select max(seq) n from events group by shard) s")
+        with ThreadPoolExecutor(1) as pool:
+            token = {"headers": key(f"lost-{number}")}
+            proxy.swallow()
+            waiting = pool.submit(act, expect=None, **token) if number != 9 else pool.submit(act)
+            wait_until(lambda: env.value("select sum(n) from (select max(seq) n from events group by shard) s") == head + events, 10,
+                       lambda: f"action {number} is committed")
+            proxy.heal()
+            answer = waiting.result()
+        assert (answer.status, answer.get("events")) == (status, events), (number, answer)
+        env.services[0].wait_ready()
+        if status != 200 or number in (1, 4, 8):  # a POST
+            again = act(**token)
+            assert again.headers["idempotency-replayed"] == "true"
+            different = {k for k in answer.body if again.body.get(k) != answer.body[k]} | set(again.body) - set(answer.body)
+            assert not different, (number, answer.text, again.text)

@@ -423,11 +423,29 @@ class Campaign:
         reward = self.reward(reward_id)
         return Outcome({}, 200, self.reward_item(reward)) if reward else Outcome(refuse(no_reward={}))
 
-    def list_users(self, ids, now):
-        return Outcome({}, 200, {"items": [self.user_item(u) for u in self.users], "next_cursor": None})
+    def list_users(self, ids, now, search=None, **filters):
+        found = [self.user_item(u) for u in self.users if search is None or u.email.lower().startswith(search.lower())]
+        found = [i for i in found if all(self._passes(i, name, value) for name, value in filters.items())]
+        if search is not None:
+            found.sort(key=lambda i: i["email"].lower())
+        return Outcome({}, 200, {"items": found, "next_cursor": None})
+
+    @staticmethod
+    def _passes(item, name, value):
+        if name == "email":
+            return item["email"].lower() == value.lower()
+        if name == "utm_source":
+            return (item["source"] or {}).get("utm_source") == value
+        return item[name] == value
 
     def list_rewards(self, ids, now):
         return Outcome({}, 200, {"items": [self.reward_item(r) for r in self.rewards], "next_cursor": None})
+
+    def list_user_rewards(self, user_id, ids, now):
+        user = self.user(user_id)
+        if not user:
+            return Outcome(refuse(no_user={}))
+        return Outcome({}, 200, {"items": self.user_reward_items(user), "next_cursor": None})
 
     def list_user_referrals(self, user_id, ids, now, status=None):
         user = self.user(user_id)
