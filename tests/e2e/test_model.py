@@ -1,7 +1,8 @@
 """Random actions of several clients at once against the rules as plain Python (lib/model.py): answers, events and what can
 be read must agree, event by event.
 
-A failing seed is printed. To use it again, or to run longer:
+A failing seed is printed. To use it again (each client then makes the same choices, as far as timing lets it), or to run
+longer:
     TIDINGS_MODEL_SEED=17 TIDINGS_MODEL_SECONDS=300 tests/run tests/e2e/test_model.py"""
 
 import copy
@@ -403,7 +404,7 @@ def test_one_service(env, api):
 @long
 def test_two_services(env, api):
     """On one database: lanes of both meet in Postgres."""
-    campaigns = run_against(env, [api, env.api(env.start(LANES=3))], SEED + 1, SECONDS)
+    campaigns = run_against(env, [api, env.api(env.start(LANES=3))], SEED, SECONDS)
     check_end(env.api(env.services[1]), campaigns)
 
 
