@@ -48,10 +48,11 @@ create table user_rewards (
 );
 create unique index user_rewards_user on user_rewards (campaign, place, reward);
 
--- Answers that were given under an Idempotency-Key. key and request are hashes: of account, campaign and key; of method,
--- path and body. Rows belong to the shard, so that a key is looked up and entered under its lock.
+-- Answers that were given under an Idempotency-Key. key and request are hashes: of account, kind of API key, and key; of
+-- method, path and body. Rows belong to the shard, so that a key is looked up and entered under its lock.
 create table idempotency_keys (
   shard      int not null,
+  campaign   uuid not null,                        -- all zero: the creation of a campaign
   key        uuid not null,
   request    uuid not null,
   err        smallint not null,
@@ -62,21 +63,25 @@ create table idempotency_keys (
   events     smallint not null,
   at         timestamptz,                          -- of the events
   created_at timestamptz not null,
-  primary key (shard, key)
+  primary key (shard, campaign, key)
 );
 create index idempotency_keys_age on idempotency_keys (shard, created_at);
 
--- What was purged of deleted campaigns: events of the shard between the two seqs may be missing. One row per campaign: their
--- events lie between those of others, so the exact ranges would be as many as the events.
+-- What was purged of deleted campaigns, and how far: events of the shard between the two seqs may be missing. One row per
+-- campaign: their events lie between those of others, so the exact ranges would be as many as the events.
 create table purges (
   campaign  int primary key,                       -- campaigns.no
   shard     int not null,
-  first_seq bigint not null,
-  last_seq  bigint not null,
-  events    bigint not null                        -- deleted so far
+  first_seq bigint,
+  last_seq  bigint,
+  events    bigint not null default 0,             -- deleted so far
+  version   bigint not null default 0,             -- events up to here are gone
+  place     int not null default 0,                -- and what belongs to users up to here
+  places    int not null,                          -- of all its users, the last
+  key       uuid                                   -- and its idempotency keys up to here
 );
 create index purges_shard on purges (shard, last_seq);
-create index campaigns_account on campaigns (account, no);
+create index campaigns_account on campaigns (account, no); -- a look-up by no alone says so: see relay_read
 create index campaigns_to_purge on campaigns (shard, no) where deleted_at is not null and purged_at is null;
 
 -- One row per earned reward: reward-workers write it. 'sending' from before the attempt until the outcome is known.

@@ -1,4 +1,4 @@
--- What lanes and reads share: how things look in answers.
+-- What lanes and reads share: how things look in answers. The functions that make an item are PL/pgSQL, which keeps their plans.
 
 create or replace function rfc3339(p_at timestamptz) returns text language sql stable as $$
   select to_char(p_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
@@ -10,7 +10,9 @@ create or replace function number_of(p_id uuid) returns int language sql immutab
 $$;
 
 -- A campaign as the API shows it, JSON text.
-create or replace function campaign_item(c campaigns) returns text language sql stable as $$
+create or replace function campaign_item(c campaigns) returns text language plpgsql stable as $$
+begin
+  return (
   select row_to_json(x)::text
   from (select c.id as campaign_id, c.name, case when c.closed_at is null then 'open' else 'closed' end as status,
                c.points_per_referral, c.milestones, c.landing_url, rfc3339(c.created_at) as created_at,
@@ -18,20 +20,24 @@ create or replace function campaign_item(c campaigns) returns text language sql 
                array_to_json(array(select row_to_json(r)
                                    from (select w.id as reward_id, w.threshold from rewards w
                                          where w.campaign = c.no and w.threshold is not null
-                                         order by w.campaign, w.no) r)) as reward_rules) x
-$$;
+                                         order by w.campaign, w.no) r)) as reward_rules) x);
+end $$;
 
 -- A reward as the API shows it, JSON text. The webhook's secret is not in it.
-create or replace function reward_item(p_campaign uuid, w rewards) returns text language sql stable as $$
+create or replace function reward_item(p_campaign uuid, w rewards) returns text language plpgsql stable as $$
+begin
+  return (
   select row_to_json(x)::text
   from (select w.id as reward_id, p_campaign as campaign_id, w.name, w.delivery, w.url, w.message, w.stock, w.threshold,
                coalesce((select u.n from user_rewards u where u.campaign = w.campaign and u.reward = w.no
                          order by u.campaign desc, u.reward desc, u.n desc limit 1), 0) as earned,
-               rfc3339(w.created_at) as created_at) x
-$$;
+               rfc3339(w.created_at) as created_at) x);
+end $$;
 
 -- A referral as the API shows it, JSON text.
-create or replace function referral_item(p_campaign uuid, r referrals) returns text language sql stable as $$
+create or replace function referral_item(p_campaign uuid, r referrals) returns text language plpgsql stable as $$
+begin
+  return (
   select row_to_json(x)::text
   from (select r.id as referral_id, p_campaign as campaign_id,
                (select u.id from users u where u.campaign = r.campaign and u.place = r.referrer
@@ -41,12 +47,14 @@ create or replace function referral_item(p_campaign uuid, r referrals) returns t
                case when v.at is null then 'pending' else 'verified' end as status,
                rfc3339(r.created_at) as created_at, rfc3339(v.at) as verified_at
         from (select (select y.verified_at from verified_referrals y where y.campaign = r.campaign and y.referred = r.referred
-                      order by y.campaign, y.referred limit 1) as at) v) x
-$$;
+                      order by y.campaign, y.referred limit 1) as at) v) x);
+end $$;
 
 -- An earned reward as the API shows it, JSON text. Why a delivery failed is for the account alone.
 create or replace function user_reward_item(p_campaign uuid, e user_rewards, p_secret boolean) returns text
-language sql stable as $$
+language plpgsql stable as $$
+begin
+  return (
   select case when p_secret then left(y.item, -1) || ',"error":' || coalesce(to_json(y.error)::text, 'null') || '}' else y.item end
   from (
     select row_to_json(x)::text as item, (d.d).error as error
@@ -61,8 +69,8 @@ language sql stable as $$
              rfc3339(e.earned_at) as earned_at, rfc3339((d.d).delivered_at) as delivered_at, coalesce((d.d).attempts, 0) as attempts
       from (select (w.w).id as w_id, (w.w).name as name, (w.w).delivery as delivery
             from (select (select r from rewards r where r.campaign = e.campaign and r.no = e.reward
-                          order by r.campaign, r.no limit 1) as w offset 0) w) w) x) y
-$$;
+                          order by r.campaign, r.no limit 1) as w offset 0) w) w) x) y);
+end $$;
 
 -- A user as the API shows it, JSON text, but for the referral code and the link, which are not made here. With p_private
 -- also what only the account itself may see: a publishable key is in every visitor's hands. For a from clause: there it is

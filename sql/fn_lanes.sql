@@ -80,12 +80,12 @@ begin
       with ordinality as g(account, cid, id, event, referrer, email_key, email, metadata, source, o)
     where g.o <> all (p_skip)),
   found as materialized (
-    select d.cid, (select x from campaigns x where x.id = d.cid order by x.id limit 1) as x
+    select d.cid, (select x from campaigns x where x.id = d.cid and x.deleted_at is null order by x.id limit 1) as x
     from (select distinct g.cid from given g) d),
   campaign as materialized (
     select f.cid, (f.x).no as no, (f.x).account as account, (f.x).account_id as account_id, (f.x).shard as shard,
            (f.x).milestones as milestones, (f.x).landing_url as landing_url, (f.x).closed_at is not null as closed,
-           (f.x).no is null or (f.x).deleted_at is not null as missing,
+           (f.x).no is null as missing,
            coalesce((select u.place from users u where u.campaign = (f.x).no
                      order by u.campaign desc, u.place desc limit 1), 0) as last_place
     from found f),
@@ -156,17 +156,35 @@ begin
 end $$;
 
 -- Verifications (by their places) that may earn somebody a reward: they are applied one by one, because an action's events are
--- consecutive, and what one earns bears on what the next can.
-create or replace function may_earn(p_campaign uuid[], p_place int[]) returns int[] language sql volatile as $$
-  with rewarding as materialized (
-    select d.id, (select x.no from campaigns x where x.id = d.id and x.auto_rewards > 0 order by x.id limit 1) as no
-    from (select distinct unnest(p_campaign) as id) d)
-  select coalesce(array_agg(g.o::int order by g.o), '{}')
-  from unnest(p_campaign, p_place) with ordinality as g(campaign, place, o) join rewarding c on c.id = g.campaign
-  where c.no is not null
-    and (select r.referrer from referrals r where r.campaign = c.no and r.referred = g.place
-         order by r.campaign, r.referred limit 1) is not null
-$$;
+-- consecutive, and what one earns bears on what the next can. Those are few: a referrer earns each reward once.
+create or replace function may_earn(p_campaign uuid[], p_place int[]) returns int[] language plpgsql volatile as $$
+begin
+  return array(
+    with rewarding as materialized (
+      select d.id, (select x.no from campaigns x where x.id = d.id and x.auto_rewards > 0 order by x.id limit 1) as no
+      from (select distinct unnest(p_campaign) as id) d),
+    given as materialized (
+      select g.o::int as o, c.no, g.place,
+             (select r.referrer from referrals r where r.campaign = c.no and r.referred = g.place
+              order by r.campaign, r.referred limit 1) as referrer
+      from unnest(p_campaign, p_place) with ordinality as g(campaign, place, o) join rewarding c on c.id = g.campaign
+      where c.no is not null),
+    -- No more than that many, should all of them count.
+    counted as materialized (
+      select g.o, g.no, g.referrer,
+             coalesce((select v.n from verified_referrals v where v.campaign = g.no and v.referrer = g.referrer
+                       order by v.campaign desc, v.referrer desc, v.n desc limit 1), 0)
+               + row_number() over (partition by g.no, g.referrer order by g.o) as n
+      from given g where g.referrer is not null)
+    select k.o from counted k
+    where exists (select from rewards w
+                  where w.campaign = k.no and w.threshold <= k.n
+                    and (select e.id from user_rewards e where e.campaign = k.no and e.place = k.referrer and e.reward = w.no
+                         order by e.campaign, e.place, e.reward limit 1) is null
+                    and coalesce((select e.n from user_rewards e where e.campaign = k.no and e.reward = w.no
+                                  order by e.campaign desc, e.reward desc, e.n desc limit 1) < w.stock, true))
+    order by k.o);
+end $$;
 
 -- p_skip: numbers of actions that are answered already; p_alone: places of those that are applied alone; p_base: actions
 -- that came before in the batch.
@@ -182,11 +200,11 @@ begin
       with ordinality as g(account, cid, user_id, place, event, o)
     where g.o + p_base <> all (p_skip) and g.o <> all (p_alone)),
   found as materialized (
-    select d.cid, (select x from campaigns x where x.id = d.cid order by x.id limit 1) as x
+    select d.cid, (select x from campaigns x where x.id = d.cid and x.deleted_at is null order by x.id limit 1) as x
     from (select distinct g.cid from given g) d),
   campaign as materialized (
     select f.cid, (f.x).no as no, (f.x).account as account, (f.x).account_id as account_id, (f.x).shard as shard,
-           (f.x).points_per_referral as points, (f.x).no is null or (f.x).deleted_at is not null as missing
+           (f.x).points_per_referral as points, (f.x).no is null as missing
     from found f),
   looked_up as materialized (
     select g.o, g.account as by_account, g.cid, g.user_id, g.place, g.event, c.no, c.account, c.account_id, c.shard, c.points,
@@ -248,82 +266,100 @@ begin
 end $$;
 
 create or replace function verified_referral_data(p_referral uuid, p_referrer uuid, p_referred uuid, p_campaign uuid, p_points int)
-returns text language sql immutable as $$
+returns text language sql stable as $$
   select '{"referral_id":"' || p_referral || '","referrer_id":"' || p_referrer || '","referred_id":"' || p_referred
          || '","campaign_id":"' || p_campaign || '","points_per_referral":' || p_points || '}'
 $$;
 
-create or replace function campaign_version(p_no int) returns bigint language sql stable as $$
-  select coalesce((select e.version from events e where e.aggregate = p_no order by e.aggregate desc, e.version desc limit 1), 0)
-$$;
+-- Functions that statements call one by one are PL/pgSQL: it keeps their plans, where SQL functions are planned each time.
+create or replace function campaign_version(p_no int) returns bigint language plpgsql stable as $$
+begin
+  return coalesce((select e.version from events e where e.aggregate = p_no order by e.aggregate desc, e.version desc limit 1), 0);
+end $$;
 
 -- --- idempotency keys ------------------------------------------------------------------------------------------------
 
--- Of a batch's actions with keys, those that are not to be applied now: answered before (err and the rest as then), used for
--- another request (10), the same key as an earlier action of the batch (9).
-create or replace function keys_find(k_of int[], k_shard int[], k_key uuid[], k_request uuid[], k_keep_s int[])
+-- Of a batch's actions with keys, those that are not to be applied now: answered before (err and the rest as then), of a
+-- campaign that is gone (1), used for another request (10), the same key as an earlier action of the batch (9). The look-up
+-- names the whole primary key as a range, so that no other index will do.
+create or replace function keys_find(k_of int[], k_shard int[], k_campaign uuid[], k_key uuid[], k_request uuid[], k_keep_s int[])
 returns setof lane_row
-language sql volatile as $$
+language plpgsql volatile as $$
+begin
+  return query
   with given as materialized (
-    select g.*, row_number() over (partition by g.shard, g.key order by g.o) as nth,
-           (select i from idempotency_keys i where i.shard = g.shard and i.key = g.key order by i.shard, i.key limit 1) as i
-    from unnest(k_of, k_shard, k_key, k_request, k_keep_s) as g(o, shard, key, request, keep_s)),
-  known as (
-    select g.*, (g.i).key is not null and (g.i).created_at > clock_timestamp() - make_interval(secs => g.keep_s) as valid
-    from given g)
-  select k.o, case when not k.valid then 9 when (k.i).request <> k.request then 10 else (k.i).err::int end,
-         (k.i).object_id, (k.i).place, (k.i).extra, null::uuid, null::int, null::bigint, (k.i).version, null::smallint,
-         (k.i).at, null::uuid, null::text, case when k.valid and (k.i).request = k.request then (k.i).events end
-  from known k
-  where k.valid or k.nth > 1
-$$;
+    select g.*, row_number() over (partition by g.shard, g.campaign, g.key order by g.o) as nth,
+           (select i from idempotency_keys i where (i.shard, i.campaign, i.key) >= (g.shard, g.campaign, g.key)
+            order by i.shard, i.campaign, i.key limit 1) as i
+    from unnest(k_of, k_shard, k_campaign, k_key, k_request, k_keep_s) as g(o, shard, campaign, key, request, keep_s)),
+  known as materialized (
+    select g.*, coalesce((g.i).shard = g.shard and (g.i).campaign = g.campaign and (g.i).key = g.key
+                         and (g.i).created_at > clock_timestamp() - make_interval(secs => g.keep_s), false) as valid
+    from given g),
+  decided as materialized (
+    select k.*, case when not k.valid then 9
+                     when (k.i).request <> k.request then 10
+                     when (select x.deleted_at from campaigns x
+                           where x.id = case when k.campaign = '00000000-0000-0000-0000-000000000000' then (k.i).object_id
+                                             else k.campaign end
+                           order by x.id limit 1) is not null then 1
+                     else (k.i).err::int end as outcome
+    from known k
+    where k.valid or k.nth > 1)
+  select d.o, d.outcome, (d.i).object_id, (d.i).place, (d.i).extra, null::uuid, null::int, null::bigint, (d.i).version,
+         null::smallint, (d.i).at, null::uuid, null::text, case when d.valid and d.outcome = (d.i).err then (d.i).events end
+  from decided d;
+end $$;
 
--- Keeps the outcomes of actions with keys.
-create or replace function keys_store(p_rows lane_row[], k_of int[], k_shard int[], k_key uuid[], k_request uuid[])
-returns void language sql volatile as $$
+-- Keeps the outcomes of actions with keys, but for those that will be another when the request comes again (14: later).
+create or replace function keys_store(p_rows lane_row[], k_of int[], k_shard int[], k_campaign uuid[], k_key uuid[],
+                                      k_request uuid[])
+returns void language plpgsql volatile as $$
+begin
   with outcome as materialized (
     select r.of_action, max(r.err) as err, (array_agg(r.object_id))[1] as object_id, max(r.place) as place,
            max(r.extra) as extra, max(r.version) as version, count(r.seq) as events, max(r.at) as at
-    from unnest(p_rows) r where r.err <> 9
+    from unnest(p_rows) r where r.err not in (9, 14)
     group by r.of_action)
-  insert into idempotency_keys as i (shard, key, request, err, object_id, place, extra, version, events, at, created_at)
-  select k.shard, k.key, k.request, o.err, o.object_id, o.place, o.extra, o.version, o.events, o.at, clock_timestamp()
-  from unnest(k_of, k_shard, k_key, k_request) as k(o, shard, key, request) join outcome o on o.of_action = k.o
-  order by k.shard, k.key
-  on conflict (shard, key) do update                -- one that was kept for long enough
+  insert into idempotency_keys as i (shard, campaign, key, request, err, object_id, place, extra, version, events, at, created_at)
+  select k.shard, k.campaign, k.key, k.request, o.err, o.object_id, o.place, o.extra, o.version, o.events, o.at, clock_timestamp()
+  from unnest(k_of, k_shard, k_campaign, k_key, k_request) as k(o, shard, campaign, key, request)
+  join outcome o on o.of_action = k.o
+  order by k.shard, k.campaign, k.key
+  on conflict (shard, campaign, key) do update      -- one that was kept for long enough
   set request = excluded.request, err = excluded.err, object_id = excluded.object_id, place = excluded.place,
       extra = excluded.extra, version = excluded.version, events = excluded.events, at = excluded.at,
-      created_at = excluded.created_at
-$$;
+      created_at = excluded.created_at;
+end $$;
 
 -- --- the call --------------------------------------------------------------------------------------------------------
 
--- A batch: sign-ups (s_…), then verifications (v_…, those that may earn a reward last), then other actions (a_…, one by one), in
--- arrival order otherwise; k_…:
--- Idempotency-Keys of some of them, k_of being an action's place in this order, from 1. One row per event, and one per
--- action without events. A referrer or account of 0 means: none, not checked.
+-- A batch: sign-ups (s_…), then verifications (v_…, those that may earn a reward last), then other actions (a_…, one by one),
+-- in arrival order otherwise; k_…: Idempotency-Keys of some of them, k_of being an action's place in this order, from 1. One
+-- row per event, and one per action without events. A referrer or account of 0 means: none, not checked.
 create or replace function lane_apply(
   p_shards int[],
   s_account int[], s_campaign uuid[], s_id uuid[], s_event uuid[], s_referrer int[], s_email_key text[], s_email text[],
   s_metadata text[], s_source text[],
   v_account int[], v_campaign uuid[], v_user uuid[], v_place int[], v_event uuid[],
   a_kind int[], a_shard int[], a_account int[], a_account_id uuid[], a_campaign uuid[], a_subject uuid[], a_event uuid[], a_args text[],
-  k_of int[], k_shard int[], k_key uuid[], k_request uuid[], k_keep_s int[])
+  k_of int[], k_shard int[], k_campaign uuid[], k_key uuid[], k_request uuid[], k_keep_s int[])
 returns setof lane_row
 language plpgsql volatile as $$
 declare
+  MAX_ALONE constant int := 50;                     -- one by one costs a millisecond each, under the locks
   v_keyed  constant boolean := cardinality(k_of) > 0;
   v_base   int := cardinality(s_campaign);
   v_skip   int[] := '{}';
   v_alone  int[];
-  v_row    lane_row[];
-  i        int;
   v_rows   lane_row[];
+  v_kept   lane_row[] := '{}';
+  i        int;
 begin
   perform lock_shards(p_shards);
 
   if v_keyed then
-    v_rows := array(select r from keys_find(k_of, k_shard, k_key, k_request, k_keep_s) r);
+    v_rows := array(select r from keys_find(k_of, k_shard, k_campaign, k_key, k_request, k_keep_s) r);
     v_skip := array(select r.of_action from unnest(v_rows) r);
     return query select * from unnest(v_rows);
   end if;
@@ -332,10 +368,9 @@ begin
     return query select * from apply_sign_ups(v_skip, s_account, s_campaign, s_id, s_event, s_referrer, s_email_key, s_email,
                                               s_metadata, s_source);
   elsif v_base > 0 then
-    v_rows := array(select r from apply_sign_ups(v_skip, s_account, s_campaign, s_id, s_event, s_referrer, s_email_key, s_email,
+    v_kept := array(select r from apply_sign_ups(v_skip, s_account, s_campaign, s_id, s_event, s_referrer, s_email_key, s_email,
                                                  s_metadata, s_source) r);
-    perform keys_store(v_rows, k_of, k_shard, k_key, k_request);
-    return query select * from unnest(v_rows);
+    return query select * from unnest(v_kept);
   end if;
 
   if cardinality(v_campaign) > 0 then
@@ -343,12 +378,11 @@ begin
     v_rows := array(select r from apply_verifications(v_skip, v_alone, v_base, v_account, v_campaign, v_user, v_place, v_event) r);
     foreach i in array v_alone loop
       continue when v_base + i = any (v_skip);
-      v_row := array(select r from apply_verifications('{}', '{}', v_base + i - 1, v_account[i:i], v_campaign[i:i], v_user[i:i],
-                                                       v_place[i:i], v_event[i:i]) r);
-      v_rows := v_rows || v_row || earn_rewards(v_row);
+      v_rows := v_rows || case when i = any (v_alone[MAX_ALONE + 1:]) then comes_again(v_base + i)
+                               else verify_alone(v_base + i, v_account[i], v_campaign[i], v_user[i], v_place[i], v_event[i]) end;
     end loop;
     if v_keyed then
-      perform keys_store(v_rows, k_of, k_shard, k_key, k_request);
+      v_kept := v_kept || v_rows;
     end if;
     return query select * from unnest(v_rows);
     v_base := v_base + cardinality(v_campaign);
@@ -359,10 +393,29 @@ begin
     v_rows := apply_act(row(v_base + i, a_kind[i], a_shard[i], a_account[i], a_account_id[i], a_campaign[i], a_subject[i], a_event[i],
                             a_args[i]::jsonb)::act);
     if v_keyed then
-      perform keys_store(v_rows, k_of, k_shard, k_key, k_request);
+      v_kept := v_kept || v_rows;
     end if;
     return query select * from unnest(v_rows);
   end loop;
+
+  if v_keyed then
+    perform keys_store(v_kept, k_of, k_shard, k_campaign, k_key, k_request);
+  end if;
+end $$;
+
+create or replace function comes_again(p_of int) returns lane_row[] language plpgsql immutable as $$
+begin
+  return array[row(p_of, 9, null, null, null, null, null, null, null, null, null, null, null, null)::lane_row];
+end $$;
+
+-- A verification with the rewards that it brings.
+create or replace function verify_alone(p_of int, p_account int, p_campaign uuid, p_user uuid, p_place int, p_event uuid)
+returns lane_row[] language plpgsql volatile as $$
+declare
+  v_rows lane_row[] := array(select r from apply_verifications('{}', '{}', p_of - 1, array[p_account], array[p_campaign],
+                                                               array[p_user], array[p_place], array[p_event]) r);
+begin
+  return v_rows || earn_rewards(v_rows);
 end $$;
 
 -- The last seq of every shard, 0 where there is none. Also what the relay polls for other hosts' commits.
@@ -374,8 +427,9 @@ $$;
 -- --- a lost batch ----------------------------------------------------------------------------------------------------
 
 -- What became of a batch whose answer was lost: the events that its actions caused, as lane_apply would have returned
--- them. Looks past p_after of each shard. Called when the old backend is known to be gone.
-create or replace function lane_outcome(p_shard int[], p_after bigint[], p_event uuid[])
+-- them, but for `extra`: it is what is kept under the action's Idempotency-Key or, without one, how things are now. Looks past p_after of each shard. Called when the old backend is known to be gone.
+create or replace function lane_outcome(p_shard int[], p_after bigint[], p_event uuid[], p_key_shard int[], p_key_campaign uuid[],
+                                        p_key uuid[])
 returns setof lane_row
 language plpgsql stable as $$
 begin
@@ -391,16 +445,21 @@ begin
     from unnest(p_event) with ordinality as g(event, o)
     join later e on left(e.id::text, 35) = left(g.event::text, 35)
     window w as (partition by g.o order by e.seq)),
-  about as (
-    select f.*, case when f.first_type in (1, 2, 11) then (f.first_data::json ->> 'user_id')::uuid
+  about as materialized (
+    select f.*, (select x from campaigns x where x.no >= f.aggregate order by x.no limit 1) as c, -- its own: campaigns stay
+           (select i from idempotency_keys i
+            where (i.shard, i.campaign, i.key) >= (p_key_shard[f.o], p_key_campaign[f.o], p_key[f.o])
+            order by i.shard, i.campaign, i.key limit 1) as kept,
+           case when f.first_type in (1, 2, 11) then (f.first_data::json ->> 'user_id')::uuid
                      when f.first_type in (3, 4) then (f.first_data::json ->> 'referral_id')::uuid
                      when f.first_type = 5 then (f.first_data::json ->> 'user_reward_id')::uuid
                      when f.first_type = 12 then (f.first_data::json ->> 'reward_id')::uuid
                      else (f.first_data::json ->> 'campaign_id')::uuid end as object_id
     from found f)
-  select f.o, 0, f.object_id, number_of(f.object_id), extra_of(f.first_type, c, f.object_id, f.first_data), c.account_id,
+  select f.o, 0, f.object_id, number_of(f.object_id), case when (f.kept).key = p_key[f.o] and (f.kept).campaign = p_key_campaign[f.o] then (f.kept).extra
+                                                     else extra_of(f.first_type, f.c, f.object_id, f.first_data) end, (f.c).account_id,
          f.shard, f.seq, f.version, f.type, f.at, f.id, f.data, null::smallint
-  from about f join campaigns c on c.no = f.aggregate;
+  from about f;
 end $$;
 
 -- Ends sessions that hold one of the shards' locks while their client has been silent for over 5 s: a host that hangs

@@ -19,32 +19,40 @@ end $$;
 -- --- what they share -------------------------------------------------------------------------------------------------
 
 -- The campaign of an action; no is null when there is none.
-create or replace function campaign_of(p act) returns campaigns language sql volatile as $$
+create or replace function campaign_of(p act) returns campaigns language plpgsql volatile as $$
+begin
+  return (
   select c from campaigns c
   where c.id = p.campaign and c.deleted_at is null and (p.account = 0 or c.account = p.account)
-  order by c.id limit 1
-$$;
+  order by c.id limit 1);
+end $$;
 
-create or replace function user_of(p_campaign int, p_user uuid) returns users language sql volatile as $$
+create or replace function user_of(p_campaign int, p_user uuid) returns users language plpgsql volatile as $$
+begin
+  return (
   select u from users u where u.campaign = p_campaign and u.place = number_of(p_user) and u.id = p_user
-  order by u.campaign, u.place limit 1
-$$;
+  order by u.campaign, u.place limit 1);
+end $$;
 
 -- An outcome without an event.
 create or replace function outcome(p act, p_err int, p_object uuid default null, p_place int default null,
                                    p_version bigint default null, p_extra text default null)
-returns lane_row[] language sql immutable as $$
-  select array[row(p.of_action, p_err, p_object, p_place, p_extra, null, null, null, p_version, null, null, null, null, null)::lane_row]
-$$;
+returns lane_row[] language plpgsql immutable as $$
+begin
+  return (
+  select array[row(p.of_action, p_err, p_object, p_place, p_extra, null, null, null, p_version, null, null, null, null, null)::lane_row]);
+end $$;
 
 -- Appends the k-th event of an action.
 create or replace function happened(p_of int, p_base uuid, p_k int, c campaigns, p_type int, p_data text,
                                     p_object uuid, p_place int default null)
-returns lane_row language sql volatile as $$
+returns lane_row language plpgsql volatile as $$
+begin
+  return (
   select row(p_of, 0, p_object, p_place, null, c.account_id, a.shard, a.seq, a.version, a.type, a.at, a.id, a.data, null)::lane_row
   from append_events(array[p_of], array[p_k], array[c.shard], array[c.no], array[p_type::smallint],
-                     array[event_id_at(p_base, p_k)], array[p_data]) a
-$$;
+                     array[event_id_at(p_base, p_k)], array[p_data]) a);
+end $$;
 
 create or replace function with_extra(r lane_row, p_extra text) returns lane_row language plpgsql immutable as $$
 begin
@@ -53,14 +61,18 @@ begin
 end $$;
 
 -- What the creation answers: the only time that the webhook's secret is shown.
-create or replace function reward_answer(p_campaign uuid, w rewards) returns text language sql stable as $$
+create or replace function reward_answer(p_campaign uuid, w rewards) returns text language plpgsql stable as $$
+begin
+  return (
   select case when w.secret is null then reward_item(p_campaign, w)
-              else left(reward_item(p_campaign, w), -1) || ',"secret":' || to_json(w.secret) || '}' end
-$$;
+              else left(reward_item(p_campaign, w), -1) || ',"secret":' || to_json(w.secret) || '}' end);
+end $$;
 
 -- The JSON text of an answer, by the type of the action's first event.
 create or replace function extra_of(p_type smallint, c campaigns, p_object uuid, p_data text) returns text
-language sql stable as $$
+language plpgsql stable as $$
+begin
+  return (
   select case
     when p_type in (1) then c.landing_url
     when p_type in (3, 4) then (select referral_item(c.id, r) from referrals r where r.campaign = c.no and r.referred = number_of(p_object))
@@ -70,18 +82,22 @@ language sql stable as $$
     when p_type = 9 then '{"campaign_id":"' || c.id || '","status":"closed"}'
     when p_type = 10 then '{"campaign_id":"' || c.id || '","status":"deleted"}'
     when p_type = 11 then '{"user_id":"' || p_object || '","campaign_id":"' || c.id || '"}'
-    when p_type = 12 then (select reward_answer(c.id, w) from rewards w where w.campaign = c.no and w.no = number_of(p_object)) end
-$$;
+    when p_type = 12 then (select reward_answer(c.id, w) from rewards w where w.campaign = c.no and w.no = number_of(p_object)) end);
+end $$;
 
 -- --- campaigns -------------------------------------------------------------------------------------------------------
 
-create or replace function campaign_data(c campaigns) returns text language sql immutable as $$
-  select '{"campaign_id":"' || c.id || '","name":' || to_json(c.name) || ',"points_per_referral":' || c.points_per_referral || '}'
-$$;
+create or replace function campaign_data(c campaigns) returns text language plpgsql immutable as $$
+begin
+  return (
+  select '{"campaign_id":"' || c.id || '","name":' || to_json(c.name) || ',"points_per_referral":' || c.points_per_referral || '}');
+end $$;
 
-create or replace function milestones_of(p jsonb) returns int[] language sql immutable as $$
-  select array(select m::int from jsonb_array_elements_text(p) with ordinality as e(m, i) order by i)
-$$;
+create or replace function milestones_of(p jsonb) returns int[] language plpgsql immutable as $$
+begin
+  return (
+  select array(select m::int from jsonb_array_elements_text(p) with ordinality as e(m, i) order by i));
+end $$;
 
 -- args: the settings, checked by the caller.
 create or replace function act_create_campaign(p act) returns lane_row[] language plpgsql volatile as $$
@@ -179,7 +195,7 @@ begin
   end if;
   update campaigns x set name = c.name, points_per_referral = c.points_per_referral, milestones = c.milestones,
                          landing_url = c.landing_url, auto_rewards = c.auto_rewards
-  where x.no = c.no;
+  where x.id = c.id;
   return array[with_extra(happened(p.of_action, p.event, 0, c, 8, campaign_data(c), c.id), campaign_item(c))];
 end $$;
 
@@ -195,7 +211,7 @@ begin
     return outcome(p, 5, c.id, p_version => campaign_version(c.no), p_extra => extra_of(9::smallint, c, c.id, null));
   end if;
   r := happened(p.of_action, p.event, 0, c, 9, '{"campaign_id":"' || c.id || '"}', c.id);
-  update campaigns x set closed_at = r.at where x.no = c.no;
+  update campaigns x set closed_at = r.at where x.id = c.id;
   return array[with_extra(r, extra_of(9::smallint, c, c.id, null))];
 end $$;
 
@@ -212,7 +228,7 @@ begin
     return outcome(p, 7);
   end if;
   r := happened(p.of_action, p.event, 0, c, 10, '{"campaign_id":"' || c.id || '"}', c.id);
-  update campaigns x set deleted_at = r.at where x.no = c.no;
+  update campaigns x set deleted_at = r.at where x.id = c.id;
   return array[with_extra(r, extra_of(10::smallint, c, c.id, null))];
 end $$;
 
@@ -367,7 +383,7 @@ begin
   w.created_at := r.at;
   insert into rewards select w.*;
   if w.threshold is not null then
-    update campaigns x set auto_rewards = x.auto_rewards + 1 where x.no = c.no;
+    update campaigns x set auto_rewards = x.auto_rewards + 1 where x.id = c.id;
   end if;
   return array[with_extra(r, reward_answer(c.id, w))];
 end $$;
@@ -390,15 +406,19 @@ begin
 end $$;
 
 -- How often a reward was earned.
-create or replace function reward_earned(w rewards) returns int language sql volatile as $$
+create or replace function reward_earned(w rewards) returns int language plpgsql volatile as $$
+begin
+  return (
   select coalesce((select e.n from user_rewards e where e.campaign = w.campaign and e.reward = w.no
-                   order by e.campaign desc, e.reward desc, e.n desc limit 1), 0)
-$$;
+                   order by e.campaign desc, e.reward desc, e.n desc limit 1), 0));
+end $$;
 
-create or replace function earned_before(w rewards, p_place int) returns uuid language sql volatile as $$
+create or replace function earned_before(w rewards, p_place int) returns uuid language plpgsql volatile as $$
+begin
+  return (
   select e.id from user_rewards e where e.campaign = w.campaign and e.place = p_place and e.reward = w.no
-  order by e.campaign, e.place, e.reward limit 1
-$$;
+  order by e.campaign, e.place, e.reward limit 1);
+end $$;
 
 -- The rewards that verified referrals bring: p_rows are the events that just happened. A reward is earned when the referrer
 -- has reached its threshold, has not earned it and something is left.
@@ -473,9 +493,9 @@ end $$;
 
 -- --- upkeep ----------------------------------------------------------------------------------------------------------
 
--- Takes away what is no longer needed of a shard, at most about `rows` rows of a table: rows of deleted campaigns, once all of
--- their events are in Kafka, and answers kept under Idempotency-Keys. The campaign's row and its last event stay, so no number
--- is given twice. args: rows, delay_s, keep_s. The outcome's place is the number of rows taken away.
+-- Takes away what is no longer needed of a shard, about `rows` rows of a table: rows of deleted campaigns, once all of their
+-- events are in Kafka, and answers kept under Idempotency-Keys. The campaign's row and its last event stay, so no number is given
+-- twice. args: rows, delay_s, keep_s. The outcome's place is 1 while there is more to do.
 create or replace function act_upkeep(p act) returns lane_row[] language plpgsql volatile as $$
 declare
   v_rows constant int := (p.args ->> 'rows')::int;
@@ -495,49 +515,61 @@ begin
         <= (select r.seq from relay_cursors r where r.shard = p.shard)
   order by x.shard, x.no limit 1;
   if c.no is not null then
-    v_gone := v_gone + purge_campaign(c, v_rows);
+    perform purge_campaign(c, v_rows);
   end if;
-  return outcome(p, 0, p_place => v_gone::int);
+  return outcome(p, 0, p_place => (v_gone = v_rows or c.no is not null)::int);
 end $$;
 
-create or replace function purge_campaign(c campaigns, p_rows int) returns bigint language plpgsql volatile as $$
+-- The next page: events by their versions, what belongs to users by their places. How far it is gone is remembered, so that no
+-- page passes over what the ones before it deleted.
+create or replace function purge_campaign(c campaigns, p_rows int) returns void language plpgsql volatile as $$
 declare
-  v_ids uuid[];
-  v_first bigint;
-  v_last bigint;
-  v_total bigint := 0;
-  v_gone bigint;
-  v_table text;
+  q purges;
+  v_head constant bigint := campaign_version(c.no);
+  v_events uuid[];
+  v_rewards uuid[];
+  v_keys bigint;
 begin
+  insert into purges (campaign, shard, places)
+  values (c.no, c.shard, coalesce((select u.place from users u where u.campaign = c.no order by u.campaign desc, u.place desc limit 1), 0))
+  on conflict (campaign) do nothing;
+  select * into q from purges x where x.campaign = c.no;
+
   with gone as (
     delete from events e
-    where e.ctid = any (array(select x.ctid from events x
-                              where x.aggregate = c.no and x.version < campaign_version(c.no)
-                              order by x.aggregate, x.version limit p_rows))
+    where e.aggregate = c.no and e.version > q.version and e.version <= least(q.version + p_rows, v_head - 1)
     returning e.seq, e.id)
-  select count(*), min(g.seq), max(g.seq), array_agg(g.id) into v_total, v_first, v_last, v_ids from gone g;
-  if v_total > 0 then
-    insert into purges as x (campaign, shard, first_seq, last_seq, events) values (c.no, c.shard, v_first, v_last, v_total)
-    on conflict (campaign) do update
-    set first_seq = least(x.first_seq, excluded.first_seq), last_seq = greatest(x.last_seq, excluded.last_seq),
-        events = x.events + excluded.events;
-    delete from mails m where m.event_id = any (v_ids);
-  end if;
+  select q.events + count(*), least(q.first_seq, min(g.seq)), greatest(q.last_seq, max(g.seq)), array_agg(g.id)
+  into q.events, q.first_seq, q.last_seq, v_events from gone g;
+  delete from mails m where m.event_id = any (v_events);
+
   with gone as (
-    delete from user_rewards e
-    where e.ctid = any (array(select x.ctid from user_rewards x where x.campaign = c.no limit p_rows)) returning e.id)
-  select array_agg(g.id), count(*) into v_ids, v_gone from gone g;
-  v_total := v_total + v_gone;
-  delete from deliveries d where d.user_reward_id = any (v_ids);
-  foreach v_table in array array['users', 'referrals', 'verifications', 'verified_referrals', 'rewards', 'verification_requests',
-                                 'leaderboard'] loop
-    execute format('delete from %1$I where ctid = any (array(select ctid from %1$I where campaign = $1 limit $2))', v_table)
-    using c.no, p_rows;
-    get diagnostics v_gone = row_count;
-    v_total := v_total + v_gone;
-  end loop;
-  if v_total = 0 then
-    update campaigns x set purged_at = clock_timestamp(), name = '', landing_url = null, milestones = '{}' where x.no = c.no;
+    delete from user_rewards e where e.campaign = c.no and e.place > q.place and e.place <= q.place + p_rows returning e.id)
+  select array_agg(g.id) into v_rewards from gone g;
+  delete from deliveries d where d.user_reward_id = any (v_rewards);
+  delete from users x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
+  delete from referrals x where x.campaign = c.no and x.referred > q.place and x.referred <= q.place + p_rows;
+  delete from verifications x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
+  delete from verified_referrals x where x.campaign = c.no and x.referred > q.place and x.referred <= q.place + p_rows;
+  delete from verification_requests x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
+  delete from leaderboard x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
+
+  with page as materialized (
+    select i.key from idempotency_keys i
+    where (i.shard, i.campaign, i.key) > (c.shard, c.id, coalesce(q.key, '00000000-0000-0000-0000-000000000000'))
+      and i.shard = c.shard and i.campaign = c.id
+    order by i.shard, i.campaign, i.key limit p_rows),
+  gone as (
+    delete from idempotency_keys i
+    where i.shard = c.shard and i.campaign = c.id and i.key = any (array(select p.key from page p)) returning i.key)
+  select count(*), coalesce((array_agg(g.key order by g.key desc))[1], q.key) into v_keys, q.key from gone g;
+
+  q.version := least(q.version + p_rows, v_head - 1);
+  q.place := least(q.place + p_rows, q.places);
+  update purges x set (first_seq, last_seq, events, version, place, key) = (q.first_seq, q.last_seq, q.events, q.version, q.place, q.key)
+  where x.campaign = c.no;
+  if q.version >= v_head - 1 and q.place >= q.places and v_keys = 0 then
+    delete from rewards x where x.campaign = c.no;
+    update campaigns x set purged_at = clock_timestamp(), name = '', landing_url = null, milestones = '{}' where x.id = c.id;
   end if;
-  return v_total;
 end $$;

@@ -15,7 +15,7 @@
   X(M_LANE_COMMIT,       SECONDS, "tidings_lane_commit_seconds",           "",      "time of one lane transaction")       \
   X(M_LANE_ERRORS,       COUNTER, "tidings_lane_errors_total",             "class", "failed lane transactions by class of error") \
   X(M_LANE_UP,           GAUGE,   "tidings_lane_up",                       "lane",  "1 while the lane is connected")      \
-  X(M_UPKEEP_ROWS,       COUNTER, "tidings_upkeep_rows_total",             "",      "rows removed: of deleted campaigns, of expired idempotency keys") \
+  X(M_UPKEEP_PAGES,      COUNTER, "tidings_upkeep_pages_total",            "",      "pages of rows removed: of deleted campaigns, of expired idempotency keys") \
   X(M_SECRET_MISMATCH,   GAUGE,   "tidings_token_secret_mismatch_hosts",   "",      "processes on this database whose TOKEN_SECRET does not match this one's") \
   X(M_READ_SECONDS,      SECONDS, "tidings_read_seconds",                  "query", "time of one read, waiting included") \
   X(M_RELAY_PRODUCED,    COUNTER, "tidings_relay_events_total",            "source", "events given to Kafka, from memory or Postgres") \

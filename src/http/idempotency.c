@@ -50,15 +50,13 @@ bool idempotency_read(struct request *r, struct action *a)
     }
     const char *body = request_body(r, &body_len);
     const h2o_iovec_t *method = &r->req->method, *path = &r->req->path;
-    /* A new campaign belongs to the account only; anything else to the campaign, whose shard keeps the key. */
-    struct uuid none = {{0}};
-    const struct uuid *campaign = a->kind == ACTION_CREATE_CAMPAIGN ? &none : &a->campaign_id;
+    /* What a visitor sends with a publishable key must not get in the way of the account's own keys. */
+    const char *kind = r->key.secret ? "secret" : "publishable";
     a->key = (struct action_key){
         .given = true,
-        .key = hash_of((const struct text[PARTS]){{(const char *)a->account_id.b, sizeof a->account_id.b},
-                                                  {(const char *)campaign->b, sizeof campaign->b},
-                                                  {key, len},
-                                                  {"", 0}}),
+        .campaign = a->kind == ACTION_CREATE_CAMPAIGN ? (struct uuid){{0}} : a->campaign_id,
+        .key = hash_of((const struct text[PARTS]){
+            {(const char *)a->account_id.b, sizeof a->account_id.b}, {kind, strlen(kind)}, {key, len}, {"", 0}}),
         .request = hash_of((const struct text[PARTS]){
             {method->base, method->len}, {path->base, path->len}, {body, body_len}, {"", 0}}),
         .keep_s = (int32_t)r->http->config->idempotency_keep_s,

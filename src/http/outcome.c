@@ -58,6 +58,8 @@ void outcome_refused(struct request *r, const struct action_result *result)
         p.field = result->place == 1 ? "referrer_id" : "referred_id";
     if (result->err == ERR_LIMIT_REACHED)
         p.field = result->place == 1 ? "threshold" : NULL;
+    if (r->rules_in_body && (result->err == ERR_LIMIT_REACHED || result->err == ERR_NO_REWARD))
+        p.field = "reward_rules";
     if (result->err == ERR_TOO_SOON) {
         snprintf(seconds, sizeof seconds, "%" PRIu32, result->place);
         answer_header(r, "retry-after", seconds);

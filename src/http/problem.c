@@ -10,7 +10,8 @@ const char *problem_detail(enum err err)
     case ERR_DB_UNAVAILABLE: return "Nothing was done. Try again when the database is back.";
     case ERR_SHUTTING_DOWN: return "Nothing was done. Try again: another process may answer.";
     case ERR_OUTCOME_UNKNOWN:
-        return "The action may or may not have been done. Under an Idempotency-Key it can be sent again; else look first.";
+        return "The action may or may not have been done. Under an Idempotency-Key it can be sent again; else look "
+               "first.";
     case ERR_TIMEOUT: return "Nothing was changed. Try again in a moment.";
     case ERR_INTERNAL: return "Nothing was done. The server's log has more under this request_id.";
     default: return NULL;

@@ -185,6 +185,7 @@ void route_update_campaign(struct request *r)
     members_end(&args);
     if (route_body_ends(r, &b)) {
         body_clear(&b);
+        r->rules_in_body = true;
         request_submit(r, outcome_action(r, ACTION_UPDATE_CAMPAIGN, &args), outcome_ok);
     }
     buf_free(&args);

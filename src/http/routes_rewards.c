@@ -30,9 +30,13 @@ static bool secret_is_valid(struct text secret)
         return false;
     const char *base64 = secret.data + prefix;
     int encoded = (int)(secret.len - prefix), padding = 0;
-    int decoded = EVP_DecodeBlock(bytes, (const unsigned char *)base64, encoded);
     while (padding < 2 && base64[encoded - 1 - padding] == '=')
         padding++;
+    /* OpenSSL passes over blanks, and takes '=' for a digit. */
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    if (strspn(base64, digits) != (size_t)(encoded - padding))
+        return false;
+    int decoded = EVP_DecodeBlock(bytes, (const unsigned char *)base64, encoded);
     return decoded - padding >= SECRET_MIN && decoded - padding <= SECRET_MAX;
 }
 

@@ -1,6 +1,8 @@
 /* Percent-encoding, form fields and a check of web addresses. */
 #include "http/url.h"
 
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -77,10 +79,38 @@ void url_split(const char *target, size_t len, const char **path, size_t *path_l
     *query_len = len - *path_len - (mark != NULL);
 }
 
-static bool host_character(char c)
+/* A host as in a URL: a name or IPv4 address, whose labels are not empty, or an IPv6 address in brackets. */
+static bool is_host(const char *host, size_t len)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c != '\0' && strchr("-._~[]:", c));
+    char text[256];
+    struct in6_addr ignored;
+    if (len == 0 || len >= sizeof text)
+        return false;
+    if (host[0] == '[') {
+        snprintf(text, sizeof text, "%.*s", len > 2 ? (int)len - 2 : 0, host + 1);
+        return host[len - 1] == ']' && inet_pton(AF_INET6, text, &ignored) == 1;
+    }
+    for (size_t i = 0; i < len; i++) {
+        char c = host[i];
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                      (c != '\0' && strchr("-_~", c));
+        if (!letter && !(c == '.' && i > 0 && host[i - 1] != '.'))
+            return false; /* an '@' among others: user information in a link is a trap */
+    }
+    return true;
+}
+
+static bool is_port(const char *port, size_t len)
+{
+    unsigned value = 0;
+    if (len == 0 || len > 5)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (port[i] < '0' || port[i] > '9')
+            return false;
+        value = value * 10 + (unsigned)(port[i] - '0');
+    }
+    return value >= 1 && value <= 65535;
 }
 
 bool url_is_web(const char *text, size_t len)
@@ -92,7 +122,12 @@ bool url_is_web(const char *text, size_t len)
         if (text[i] <= ' ' || text[i] > '~' || strchr("\"<>\\^`{|}", text[i]))
             return false;
     while (end < len && !strchr("/?#", text[end]))
-        if (!host_character(text[end++]))
-            return false; /* an '@' among others: user information in a link is a trap */
-    return end > host && text[host] != ':';
+        end++;
+    size_t authority_len = end - host;
+    const char *authority = text + host, *name_end = authority;
+    if (authority_len > 0 && authority[0] == '[') /* the colons inside are the address's own */
+        name_end = memchr(authority, ']', authority_len);
+    const char *colon = name_end ? memchr(name_end, ':', (size_t)(text + end - name_end)) : NULL;
+    size_t host_len = colon ? (size_t)(colon - authority) : authority_len;
+    return is_host(authority, host_len) && (!colon || is_port(colon + 1, authority_len - host_len - 1));
 }

@@ -23,7 +23,8 @@ enum action_kind {
     ACTION_CREATE_REWARD =
         8, /* {"name","delivery","url","secret","message","stock","threshold","max_rewards","max_rules"} */
     ACTION_GRANT_REWARD = 9, /* subject: user; {"reward": id} */
-    ACTION_UPKEEP = 10,      /* of the shard, no campaign: {"rows","delay_s","keep_s"}; result.place: rows removed */
+    ACTION_UPKEEP =
+        10, /* of the shard, no campaign: {"rows","delay_s","keep_s"}; result.place: 1 while there is more */
     ACTION_SIGN_UP,
     ACTION_VERIFY, /* subject: user */
 };
@@ -49,10 +50,11 @@ struct action_result {
 /* An Idempotency-Key: see store/idempotency.h. */
 struct action_key {
     bool given;
-    struct uuid key;     /* hash of its scope and the key */
-    struct uuid request; /* hash of the request */
-    int32_t keep_s;      /* how long the answer is kept */
-    uint32_t shard;      /* the lanes' own: where the key is kept */
+    struct uuid campaign; /* within which it is unique; zero for the creation of a campaign */
+    struct uuid key;      /* hash of account, kind of API key, and key */
+    struct uuid request;  /* hash of the request */
+    int32_t keep_s;       /* how long the answer is kept */
+    uint32_t shard;       /* the lanes' own: where the key is kept */
 };
 
 struct action {

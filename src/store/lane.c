@@ -10,7 +10,10 @@
 #include "core/log.h"
 #include "core/pg.h"
 
-enum { MAX_RETRIES = 5 };
+enum {
+    MAX_RETRIES = 5,
+    MAX_ONE_BY_ONE = 50, /* in a batch: its shards are locked while they are applied */
+};
 
 static void finish(struct lane *l, struct action *a, const struct action_result *r)
 {
@@ -183,6 +186,7 @@ static void lost_free(struct lost_batch *lost)
     free(lost->shards);
     free(lost->after);
     free(lost->event_ids);
+    free(lost->keys);
     PQclear(lost->found);
     memset(lost, 0, sizeof *lost);
 }
@@ -222,12 +226,14 @@ static void resolve_start(struct lane *l)
         .shards = xcalloc(n, sizeof *l->lost.shards),
         .after = xcalloc(n, sizeof *l->lost.after),
         .event_ids = xcalloc(n, sizeof *l->lost.event_ids),
+        .keys = xcalloc(n, sizeof *l->lost.keys),
         .deadline_us = clock_mono_us() + l->config->http_answer_timeout_ms * 1000,
     };
     for (size_t i = 0; i < n; i++) {
         l->lost.shards[i] = l->batch[i]->shard;
         l->lost.after[i] = l->heads[l->batch[i]->shard];
         l->lost.event_ids[i] = l->batch[i]->event_id;
+        l->lost.keys[i] = l->batch[i]->key;
     }
     l->resolve_work.data = l;
     if (uv_queue_work(l->loop, &l->resolve_work, resolve_work, resolve_done) != 0) {
@@ -267,8 +273,13 @@ static void on_answer(void *arg, const struct pglink_answer *answer)
 static void take_batch(struct lane *l)
 {
     size_t max = l->split ? l->split : (size_t)l->config->lane_batch;
-    while (l->head && l->batch_count < max)
+    int one_by_one = 0;
+    while (l->head && l->batch_count < max) {
+        one_by_one += lane_call_one_by_one(l->head);
+        if (one_by_one > MAX_ONE_BY_ONE)
+            break;
         l->batch[l->batch_count++] = queue_pop(l);
+    }
 }
 
 void lane_pump(struct lane *l)

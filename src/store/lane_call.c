@@ -9,14 +9,16 @@
 #include "core/pgbinary.h"
 
 /* Parameters of lane_apply, all of them arrays: name, element type. */
+/* clang-format off */
 #define PARAMS(X)                                                                                                      \
     X(P_SHARDS, INT4)                                                                                                  \
-    X(S_ACCOUNT, INT4)                                                                                                 \
-    X(S_CAMPAIGN, UUID) X(S_ID, UUID) X(S_EVENT, UUID) X(S_REFERRER, INT4) X(S_EMAIL_KEY, TEXT) X(S_EMAIL, TEXT)       \
-        X(S_METADATA, TEXT) X(S_SOURCE, TEXT) X(V_ACCOUNT, INT4) X(V_CAMPAIGN, UUID) X(V_USER, UUID) X(V_PLACE, INT4)  \
-            X(V_EVENT, UUID) X(A_KIND, INT4) X(A_SHARD, INT4) X(A_ACCOUNT, INT4) X(A_ACCOUNT_ID, UUID)                 \
-                X(A_CAMPAIGN, UUID) X(A_SUBJECT, UUID) X(A_EVENT, UUID) X(A_ARGS, TEXT) X(K_OF, INT4) X(K_SHARD, INT4) \
-                    X(K_KEY, UUID) X(K_REQUEST, UUID) X(K_KEEP_S, INT4)
+    X(S_ACCOUNT, INT4) X(S_CAMPAIGN, UUID) X(S_ID, UUID) X(S_EVENT, UUID) X(S_REFERRER, INT4) X(S_EMAIL_KEY, TEXT)     \
+    X(S_EMAIL, TEXT) X(S_METADATA, TEXT) X(S_SOURCE, TEXT)                                                             \
+    X(V_ACCOUNT, INT4) X(V_CAMPAIGN, UUID) X(V_USER, UUID) X(V_PLACE, INT4) X(V_EVENT, UUID)                           \
+    X(A_KIND, INT4) X(A_SHARD, INT4) X(A_ACCOUNT, INT4) X(A_ACCOUNT_ID, UUID) X(A_CAMPAIGN, UUID) X(A_SUBJECT, UUID)   \
+    X(A_EVENT, UUID) X(A_ARGS, TEXT)                                                                                   \
+    X(K_OF, INT4) X(K_SHARD, INT4) X(K_CAMPAIGN, UUID) X(K_KEY, UUID) X(K_REQUEST, UUID) X(K_KEEP_S, INT4)
+/* clang-format on */
 
 enum {
 #define PARAM_ENUM(name, type) name,
@@ -91,6 +93,11 @@ bool lane_call_prepare(PGconn *conn, char *why, size_t why_size)
 static int rank(const struct action *a)
 {
     return a->kind == ACTION_SIGN_UP ? 0 : a->kind == ACTION_VERIFY ? 1 : 2;
+}
+
+bool lane_call_one_by_one(const struct action *a)
+{
+    return rank(a) == 2;
 }
 
 /* Each kind in arrival order. */
@@ -173,6 +180,7 @@ static void add_key(struct lane_call *call, const struct action_key *key, size_t
 {
     pgarray_int(&call->arrays[K_OF], (int32_t)place);
     pgarray_int(&call->arrays[K_SHARD], (int32_t)key->shard);
+    pgarray_uuid(&call->arrays[K_CAMPAIGN], key->campaign);
     pgarray_uuid(&call->arrays[K_KEY], key->key);
     pgarray_uuid(&call->arrays[K_REQUEST], key->request);
     pgarray_int(&call->arrays[K_KEEP_S], key->keep_s);

@@ -11,7 +11,7 @@
 #include "store/action.h"
 #include "store/pgarray.h"
 
-#define LANE_CALL_PARAMS 28
+#define LANE_CALL_PARAMS 29
 
 /* Buffers that are reused from batch to batch. Zero-initialise; lane_call_free. */
 struct lane_call {
@@ -25,6 +25,9 @@ struct lane_call {
     bool *again;                   /* this action depends on another of the batch: it must come again */
     size_t result_size;
 };
+
+/* Whether an action is applied one by one, which costs about a millisecond; the others are applied set-wise. */
+bool lane_call_one_by_one(const struct action *a);
 
 /* Prepares the statement of lane calls. Blocks; false with the reason in why. */
 bool lane_call_prepare(PGconn *conn, char *why, size_t why_size);

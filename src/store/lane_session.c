@@ -140,23 +140,33 @@ static bool barrier(PGconn *conn, char *why, size_t why_size)
 
 static PGresult *look_up(PGconn *conn, const struct lost_batch *lost, char *why, size_t why_size)
 {
-    struct buf shards = {0}, after = {0}, ids = {0};
+    enum { SHARD, AFTER, EVENT, KEY_SHARD, KEY_CAMPAIGN, KEY, COUNT };
+    struct buf arrays[COUNT] = {0};
+    const char *values[COUNT];
     for (size_t i = 0; i < lost->count; i++) {
-        char id[UUID_TEXT_SIZE];
+        const struct action_key *key = &lost->keys[i]; /* of zeros without one, which none is */
+        char id[UUID_TEXT_SIZE], key_campaign[UUID_TEXT_SIZE], key_id[UUID_TEXT_SIZE];
         const char *separator = i ? "," : "{";
         uuid_format(lost->event_ids[i], id);
-        buf_printf(&shards, "%s%" PRIu32, separator, lost->shards[i]);
-        buf_printf(&after, "%s%" PRId64, separator, lost->after[i]);
-        buf_printf(&ids, "%s%s", separator, id);
+        uuid_format(key->campaign, key_campaign);
+        uuid_format(key->key, key_id);
+        buf_printf(&arrays[SHARD], "%s%" PRIu32, separator, lost->shards[i]);
+        buf_printf(&arrays[AFTER], "%s%" PRId64, separator, lost->after[i]);
+        buf_printf(&arrays[EVENT], "%s%s", separator, id);
+        buf_printf(&arrays[KEY_SHARD], "%s%" PRIu32, separator, key->shard);
+        buf_printf(&arrays[KEY_CAMPAIGN], "%s%s", separator, key_campaign);
+        buf_printf(&arrays[KEY], "%s%s", separator, key_id);
     }
-    buf_addc(&shards, '}');
-    buf_addc(&after, '}');
-    buf_addc(&ids, '}');
-    const char *values[3] = {buf_cstr(&shards), buf_cstr(&after), buf_cstr(&ids)};
-    PGresult *r = exec_in_time(conn, "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[])", 3, values, 1);
-    buf_free(&shards);
-    buf_free(&after);
-    buf_free(&ids);
+    for (size_t i = 0; i < COUNT; i++) {
+        buf_addc(&arrays[i], '}');
+        values[i] = buf_cstr(&arrays[i]);
+    }
+    PGresult *r = exec_in_time(conn,
+                               "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[], $4::int[], $5::uuid[],"
+                               " $6::uuid[])",
+                               COUNT, values, 1);
+    for (size_t i = 0; i < COUNT; i++)
+        buf_free(&arrays[i]);
     if (PQresultStatus(r) == PGRES_TUPLES_OK)
         return r;
     say_why(conn, r, why, why_size);

@@ -10,6 +10,7 @@
 
 #include "core/config.h"
 #include "core/uuid.h"
+#include "store/action.h"
 #include "store/schema.h"
 
 /* Pins plans and time-outs, takes the session's advisory lock under `key`, prepares the calls, and reads each shard's
@@ -24,6 +25,7 @@ struct lost_batch {
     uint32_t *shards;            /* per action */
     int64_t *after;              /* per action: its shard's last seq known before the batch */
     struct uuid *event_ids;      /* per action: base id */
+    struct action_key *keys;     /* per action */
     _Atomic int64_t deadline_us; /* clock_mono_us; the loop may bring it forward */
     PGresult *found;             /* out: rows as of lane_apply (binary); NULL: not found out by the deadline */
     char why[256];               /* out: why not */

@@ -66,12 +66,9 @@ static void on_done(struct action *a, const struct action_result *r)
     u->waiting = false;
     if (r->err == ERR_NONE && r->place > 0) {
         u->found = true;
-        metric_add(metric_get(M_UPKEEP_ROWS, NULL, NULL), r->place);
+        metric_inc(M_UPKEEP_PAGES);
     }
-    if (r->err == ERR_NONE)
-        advance(u);
-    else
-        next_in(u, u->config->upkeep_ms); /* the shard comes again */
+    advance(u); /* also after an error: the shard comes again in the next round */
     close_if_done(u);
 }
 

@@ -50,6 +50,7 @@ def call(connection, batch, shards=None):
         ("uuid[]", [a.get("subject") or uuid.UUID(int=0) for a in others]), ("uuid[]", column(others, "event")),
         ("text[]", [json.dumps(a.get("args", {})) for a in others]),
         ("int[]", [number for number, _ in keyed]), ("int[]", [a["shard"] for _, a in keyed]),
+        ("uuid[]", [a["campaign"] for _, a in keyed]),
         ("uuid[]", [a["key"] for _, a in keyed]), ("uuid[]", [a["request"] for _, a in keyed]),
         ("int[]", [KEEP_S for _ in keyed]),
     ]
@@ -108,7 +109,7 @@ class Run:
             "rewards": "select campaign, no, id, name, stock, threshold from rewards order by 1, 2",
             "user_rewards": "select campaign, reward, n, place, id from user_rewards order by 1, 2, 3",
             "requests": "select campaign, place, n from verification_requests order by 1, 2, 3",
-            "keys": "select shard, key, request, err, object_id, case when err <> 5 then version end, events from idempotency_keys order by 1, 2",
+            "keys": "select campaign, key, request, err, object_id, case when err <> 5 then version end, events from idempotency_keys order by 1, 2",
             "events": "select shard, seq, aggregate, version, type, id, data from events order by 1, 2",
         }
         return {name: self.connection.execute(sql).fetchall() for name, sql in tables.items()}

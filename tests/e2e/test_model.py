@@ -3,7 +3,7 @@ be read must agree, event by event.
 
 A failing seed is printed. To use it again (each client then makes the same choices, as far as timing lets it), or to run
 longer:
-    TIDINGS_MODEL_SEED=17 TIDINGS_MODEL_SECONDS=300 tests/run tests/e2e/test_model.py"""
+    TIDINGS_MODEL_SEED=17 TIDINGS_MODEL_SECONDS=300 TIDINGS_MODEL_CLIENTS=24 tests/run tests/e2e/test_model.py"""
 
 import copy
 import json
@@ -23,6 +23,7 @@ from lib.util import SLOWNESS, wait_until
 
 SEED = int(os.environ.get("TIDINGS_MODEL_SEED", 0)) or random.SystemRandom().randrange(1, 10**6)
 SECONDS = float(os.environ.get("TIDINGS_MODEL_SECONDS", 8))
+CLIENTS = int(os.environ.get("TIDINGS_MODEL_CLIENTS", 8))
 RESEND = {"seconds": 1, "per_day": 3}
 FOREVER = 4102444800  # tokens end in 2100: the same user's is the same each time
 
@@ -293,7 +294,7 @@ class Fake:
 class Run:
     """Clients that ask until time is up, or each has asked often enough."""
 
-    def __init__(self, service, seed, seconds, clients=6, calls=10**9):
+    def __init__(self, service, seed, seconds, clients, calls=10**9):
         self.service = service
         self.campaigns, self.calls, self.errors = [], [], []
         self.names = {}
@@ -337,7 +338,7 @@ class Run:
 def run_against(env, apis, seed, seconds):
     """Runs, checks, and returns the campaigns as they are at the end."""
     print(f"TIDINGS_MODEL_SEED={seed}")
-    run = Run(Real(env, apis), seed, seconds)
+    run = Run(Real(env, apis), seed, seconds, CLIENTS)
     env.check()
     events = defaultdict(dict)
     for record in env.records():
@@ -528,10 +529,7 @@ def spoil_refused(calls, events):
 def spoil_stale(calls, events):
     """A total from before what was answered before."""
     reads = [c for c in calls if c.op == "get_totals" and c.status == 200]
-    early, late = min(reads, key=lambda c: c.begin), max(reads, key=lambda c: c.begin)
-    same = [c for c in reads if c.campaign == late.campaign]
-    early = min(same, key=lambda c: c.version)
-    assert early.version < late.version
+    early, late = max(((a, b) for a in reads for b in reads if a.campaign == b.campaign), key=lambda p: p[1].version - p[0].version)
     late.body = early.body
 
 

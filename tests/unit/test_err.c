@@ -19,7 +19,7 @@ static void test_rows(void **state)
         assert_memory_equal(err_name(e), "ERR_", 4);
         assert_true(e == ERR_NONE ? status == 200 : status >= 400 && status <= 599);
         /* What may be tried again says so by its status, and the other way round. */
-        assert_int_equal(err_retriable(e), status == 503 || status == 504);
+        assert_int_equal(err_retriable(e), status == 429 || status == 503 || status == 504);
         assert_true(strlen(err_slug(e)) > 0 && strlen(err_title(e)) > 0);
         assert_int_equal(strspn(err_slug(e), "abcdefghijklmnopqrstuvwxyz-"), strlen(err_slug(e)));
         for (int j = 0; j < i; j++)

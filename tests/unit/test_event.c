@@ -60,6 +60,14 @@ static const struct golden {
            "{\"campaign_id\":\"" CAMPAIGN "\",\"milestone\":\"1000_participants\",\"participant_count\":1000}"),
     GOLDEN(EVENT_CAMPAIGN_CREATED, "campaign.created",
            "{\"campaign_id\":\"" CAMPAIGN "\",\"name\":\"Launch\",\"points_per_referral\":1}"),
+    GOLDEN(EVENT_CAMPAIGN_UPDATED, "campaign.updated",
+           "{\"campaign_id\":\"" CAMPAIGN "\",\"name\":\"Launch\",\"points_per_referral\":2}"),
+    GOLDEN(EVENT_CAMPAIGN_CLOSED, "campaign.closed", "{\"campaign_id\":\"" CAMPAIGN "\"}"),
+    GOLDEN(EVENT_CAMPAIGN_DELETED, "campaign.deleted", "{\"campaign_id\":\"" CAMPAIGN "\"}"),
+    GOLDEN(EVENT_VERIFICATION_REQUESTED, "user.verification_requested",
+           "{\"user_id\":\"" USER "\",\"campaign_id\":\"" CAMPAIGN "\",\"email\":\"user@example.com\"}"),
+    GOLDEN(EVENT_REWARD_CREATED, "reward.created",
+           "{\"reward_id\":\"" REWARD "\",\"campaign_id\":\"" CAMPAIGN "\",\"name\":\"Stickers\"}"),
 };
 #define GOLDENS (sizeof goldens / sizeof goldens[0])
 
@@ -277,7 +285,7 @@ static void test_data_is_checked(void **state)
                     assert_refused(&goldens[i], true, name, json_integer(7), sentence);
             }
         }
-    assert_int_equal(checked, 25);
+    assert_int_equal(checked, 36);
     assert_refused(&goldens[0], true, "campaign_id", json_string(USER), "must be the envelope's campaign_id");
 }
 
