@@ -21,8 +21,8 @@
 #include "core/pg.h"
 #include "http/http.h"
 #include "relay/relay.h"
-#include "store/lanes.h"
 #include "store/hosts.h"
+#include "store/lanes.h"
 #include "store/reader.h"
 #include "store/schema.h"
 #include "store/upkeep.h"
@@ -50,7 +50,7 @@ struct app {
     uv_work_t boot;
     bool boot_running, booted;
     int boot_attempt;
-    char booting_why[256];                   /* likewise */
+    char booting_why[256]; /* likewise */
     char boot_why[256];
 
     struct metric_series *events[EVENT_TYPE_MAX];
@@ -136,8 +136,8 @@ static void boot_work(uv_work_t *work)
 {
     struct app *a = work->data;
     a->booting_why[0] = '\0';
-    PGconn *conn = pg_open(a->config->database_url, "tidings-boot", (int)a->config->db_connect_timeout_s, a->booting_why,
-                           sizeof a->booting_why);
+    PGconn *conn = pg_open(a->config->database_url, "tidings-boot", (int)a->config->db_connect_timeout_s,
+                           a->booting_why, sizeof a->booting_why);
     if (conn && (!pg_require_primary(conn, a->booting_why, sizeof a->booting_why) ||
                  !schema_check(conn, a->booting_why, sizeof a->booting_why) ||
                  !installation_load(conn, &a->booting, a->booting_why, sizeof a->booting_why)))

@@ -77,6 +77,18 @@ void outcome_done(struct request *r, int status, const struct action_result *res
     answer_json(r, status, out);
 }
 
+void outcome_location(struct request *r, const char *collection, struct uuid id)
+{
+    char campaign[UUID_TEXT_SIZE], item[UUID_TEXT_SIZE], location[160];
+    uuid_format(collection ? r->campaign_id : id, campaign);
+    uuid_format(id, item);
+    if (collection)
+        snprintf(location, sizeof location, "/v1/campaigns/%s/%s/%s", campaign, collection, item);
+    else
+        snprintf(location, sizeof location, "/v1/campaigns/%s", campaign);
+    answer_header(r, "location", location);
+}
+
 static void answer(struct request *r, int status, const struct action_result *result)
 {
     if (result->err == ERR_NONE && result->extra.len > 0)

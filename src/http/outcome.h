@@ -14,6 +14,10 @@ void outcome_refused(struct request *r, const struct action_result *result);
 /* One that was done: result->extra with `version` and `events`. */
 void outcome_done(struct request *r, int status, const struct action_result *result);
 
+/* Where to find what was made: a Location header with an item of one of the campaign's collections, or, with NULL, the
+ * campaign itself. */
+void outcome_location(struct request *r, const char *collection, struct uuid id);
+
 /* For request_submit: refused, or done with this status. */
 void outcome_ok(struct request *r, struct action *a, const struct action_result *result);      /* 200 */
 void outcome_created(struct request *r, struct action *a, const struct action_result *result); /* 201 */

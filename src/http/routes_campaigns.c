@@ -80,12 +80,9 @@ static void add_milestones(struct body *b, struct buf *args)
 
 static void on_created(struct request *r, struct action *a, const struct action_result *result)
 {
-    char id[UUID_TEXT_SIZE], location[80];
     if (result->err == ERR_NONE) {
         r->campaign_id = result->id;
-        uuid_format(result->id, id);
-        snprintf(location, sizeof location, "/v1/campaigns/%s", id);
-        answer_header(r, "location", location);
+        outcome_location(r, NULL, result->id);
     }
     outcome_created(r, a, result);
 }

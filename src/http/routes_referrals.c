@@ -28,6 +28,13 @@ static bool add_referrer(struct request *r, struct body *b, struct buf *args)
     return by_id || place > 0;
 }
 
+static void on_created(struct request *r, struct action *a, const struct action_result *result)
+{
+    if (result->err == ERR_NONE)
+        outcome_location(r, "referrals", result->id);
+    outcome_created(r, a, result);
+}
+
 void route_create_referral(struct request *r)
 {
     struct body b;
@@ -46,7 +53,7 @@ void route_create_referral(struct request *r)
             struct action *a = outcome_action(r, ACTION_CREATE_REFERRAL, &args);
             a->subject = referred;
             r->user_in_body = true;
-            request_submit(r, a, outcome_created);
+            request_submit(r, a, on_created);
         } else {
             answer_fault(r, ERR_NO_REFERRER, "referral_code", NULL);
         }

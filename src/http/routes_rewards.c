@@ -94,6 +94,13 @@ static void add_optional_int(struct body *b, const char *name, int64_t max, stru
         member_int(args, name, value);
 }
 
+static void on_created(struct request *r, struct action *a, const struct action_result *result)
+{
+    if (result->err == ERR_NONE)
+        outcome_location(r, "rewards", result->id);
+    outcome_created(r, a, result);
+}
+
 void route_create_reward(struct request *r)
 {
     struct body b;
@@ -114,7 +121,7 @@ void route_create_reward(struct request *r)
     members_end(&args);
     if (route_body_ends(r, &b)) {
         body_clear(&b);
-        request_submit(r, outcome_action(r, ACTION_CREATE_REWARD, &args), outcome_created);
+        request_submit(r, outcome_action(r, ACTION_CREATE_REWARD, &args), on_created);
     }
     buf_free(&args);
 }

@@ -72,6 +72,7 @@ static void on_signed_up(struct request *r, struct action *a, const struct actio
         outcome_refused(r, result);
         return;
     }
+    outcome_location(r, "users", result->id);
     char *landing_url = result->extra.data ? strndup(result->extra.data, result->extra.len) : NULL;
     struct buf *out = answer_body(r);
     members_begin(out);

@@ -50,6 +50,35 @@ def test_key_is_of_the_account_and_the_campaign(env, api):
     assert a["user_id"] != b["user_id"] and "idempotency-replayed" not in b.headers
 
 
+def test_a_visitors_key_is_not_the_accounts(api):
+    """A publishable key is in everybody's hands: what is sent with it must not take the account's keys away."""
+    campaign = api.create_campaign()["campaign_id"]
+    api.signup(campaign, "visitor@example.com", key="publishable", headers=key("order-1"))
+    mine = api.signup(campaign, "mine@example.com", key="secret", headers=key("order-1"))
+    assert "idempotency-replayed" not in mine.headers
+
+
+def test_nothing_is_kept_of_a_deleted_campaign(api):
+    campaign = api.create_campaign(headers=key("c"))["campaign_id"]
+    hook = {"delivery": "webhook", "url": "https://example.com/hook", "headers": key("r")}
+    assert api.create_reward(campaign, **hook)["secret"] == api.create_reward(campaign, **hook)["secret"]
+    api.signup(campaign, "ada@example.com", headers=key("s"))
+    api.close_campaign(campaign)
+    api.delete_campaign(campaign)
+    assert api.create_reward(campaign, expect=404, **hook).problem == "no-campaign"
+    assert api.signup(campaign, "ada@example.com", headers=key("s"), expect=404).problem == "no-campaign"
+
+
+@pytest.mark.settings(VERIFY_RESEND_SECONDS=1)
+def test_too_soon_is_not_for_ever(api):
+    """The one refusal that the same request may outlive is not kept under its key."""
+    campaign = api.create_campaign()["campaign_id"]
+    ada = api.signup(campaign, "ada@example.com")["user_id"]
+    assert api.resend_verification(campaign, ada, headers=key("r"), expect=429).problem == "too-soon"
+    time.sleep(1.1)
+    assert api.resend_verification(campaign, ada, headers=key("r"))["events"] == 1
+
+
 def test_creating_a_campaign_twice_under_one_key(api):
     answers = [api.create_campaign(name="Once", headers=key("create")) for _ in range(3)]
     assert len({a.text for a in answers}) == 1
@@ -335,7 +364,8 @@ def test_lost_answers_of_every_action_are_found(make_env, make_proxy, stack):
     """The commit happens, its answer is swallowed by the network: the answer that is made from the log has the same members,
     and the same values where they do not depend on the moment; a repeat under the same key says the same again."""
     proxy = make_proxy(stack.postgres.port)
-    env = make_env(settings={"DB_STALL_MS": 1000, "MAIL_TRANSPORT": "discard", "VERIFY_RESEND_SECONDS": 0}, postgres_port=proxy.port)
+    env = make_env(settings={"DB_STALL_MS": 1000, "MAIL_TRANSPORT": "discard", "VERIFY_RESEND_SECONDS": 0, "KEY_CACHE_MS": 600000},
+                   postgres_port=proxy.port)
     env.start()
     api = env.api()
     campaign = api.create_campaign()["campaign_id"]

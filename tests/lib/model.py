@@ -478,7 +478,7 @@ def stamp(at):
 # --- Idempotency-Keys -------------------------------------------------------------------------------------------------
 
 NOT_KEPT = {"invalid", "malformed", "bad-token", "token-expired", "unknown-referral-code", "idempotency-key-reused",
-            "unauthorized", "forbidden", "no-campaign"}
+            "unauthorized", "forbidden", "no-campaign", "too-soon"}
 
 
 def same_answer(a, b):
