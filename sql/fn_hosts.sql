@@ -16,3 +16,8 @@ language sql volatile as $$
     and not (h.signs = any (p_accepts) and p_signs = any (h.accepts))
   order by h.name
 $$;
+
+-- This process stops.
+create or replace function host_gone(p_id uuid) returns table (name text) language sql volatile as $$
+  delete from hosts h where h.id = p_id returning h.name
+$$;

@@ -54,3 +54,50 @@ create or replace function relay_save(p_shard int[], p_seq bigint[]) returns big
     returning 1)
   select count(*) from saved
 $$;
+
+-- The last seq of a shard whose event is older than p_at, 0 when none is: times never go back with the seqs, so it is looked
+-- for by halves. What was purged counts as older.
+create or replace function seq_before(p_shard int, p_at timestamptz) returns bigint language plpgsql stable as $$
+declare
+  v_low bigint := 0;
+  v_high bigint := coalesce((select e.seq from events e where e.shard = p_shard order by e.shard desc, e.seq desc limit 1), 0);
+  v_middle bigint;
+begin
+  while v_low < v_high loop
+    v_middle := (v_low + v_high + 1) / 2;
+    if (select e.at from events e where e.shard = p_shard and e.seq <= v_middle order by e.shard desc, e.seq desc limit 1) >= p_at then
+      v_high := v_middle - 1;
+    else
+      v_low := v_middle;
+    end if;
+  end loop;
+  return v_low;
+end $$;
+
+-- Processes that relay now, as far as they have said so: a rewind would be overwritten by their saves.
+create or replace function relays_running() returns table (name text) language sql stable as $$
+  select h.name from hosts h where h.seen_at > clock_timestamp() - interval '15 seconds' order by h.name
+$$;
+
+-- Moves cursors back: to p_to, or to before the first event that is not older than p_since; of one shard, or all (null). Never
+-- forwards, and never to events older than p_keep_days, which groups might not know as handled any more.
+create or replace function relay_rewind(p_shard int, p_to bigint, p_since timestamptz, p_keep_days int)
+returns table (shard int, was bigint, now bigint)
+language plpgsql volatile as $$
+#variable_conflict use_column
+declare
+  v_oldest constant timestamptz := clock_timestamp() - make_interval(days => p_keep_days);
+  c relay_cursors;
+  v_seq bigint;
+begin
+  for c in select * from relay_cursors x where p_shard is null or x.shard = p_shard order by x.shard for update loop
+    v_seq := greatest(coalesce(p_to, seq_before(c.shard, p_since)), seq_before(c.shard, v_oldest), 0);
+    if v_seq < c.seq then
+      update relay_cursors x
+      set seq = v_seq, saved_at = clock_timestamp(),
+          event_id = (select e.id from events e where e.shard = c.shard and e.seq = v_seq order by e.shard, e.seq limit 1)
+      where x.shard = c.shard;
+    end if;
+    return query select c.shard, c.seq, least(v_seq, c.seq);
+  end loop;
+end $$;

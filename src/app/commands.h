@@ -8,6 +8,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 int command_serve(const struct config *config, int argc, char **argv);
 int command_migrate(const struct config *config, int argc, char **argv);
+int command_relay(const struct config *config, int argc, char **argv);
 int command_keys(const struct config *config, int argc, char **argv);
 
 #endif

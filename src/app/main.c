@@ -19,6 +19,7 @@ static const char usage[] =
     "  keys create           make an API key and print it once (see `tidings keys --help`)\n"
     "  keys list             list API keys\n"
     "  keys revoke KEY_ID    revoke an API key\n"
+    "  relay rewind          have events sent to Kafka again (see `tidings relay --help`)\n"
     "\n"
     "Options:\n"
     "  -h, --help            this text\n"
@@ -53,6 +54,8 @@ static int run(const struct config *config, const char *command, int argc, char 
         return command_migrate(config, argc, argv);
     if (strcmp(command, "keys") == 0)
         return command_keys(config, argc, argv);
+    if (strcmp(command, "relay") == 0)
+        return command_relay(config, argc, argv);
     if (strcmp(command, "config") == 0)
         return command_config(config, argc, argv);
     fprintf(stderr, "tidings: unknown command \"%s\"\n\n%s", command, usage);

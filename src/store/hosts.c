@@ -72,6 +72,14 @@ static void on_seen(void *arg, enum err err, const PGresult *rows)
     close_if_done(h);
 }
 
+static void on_gone(void *arg, enum err err, const PGresult *rows)
+{
+    struct hosts *h = arg;
+    (void)err, (void)rows; /* if it stays, it ages */
+    h->waiting = false;
+    close_if_done(h);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct hosts *h = timer->data;
@@ -110,5 +118,8 @@ void hosts_stop(struct hosts *h, void (*on_stopped)(void *arg), void *arg)
     h->on_stopped = on_stopped;
     h->stopped_arg = arg;
     uv_timer_stop(&h->timer);
+    const char *const params[] = {h->id};
+    if (!h->waiting)
+        h->waiting = reader_submit(h->reader, READ_HOST_GONE, 1, params, on_gone, h) == ERR_NONE;
     close_if_done(h);
 }

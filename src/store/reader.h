@@ -29,6 +29,7 @@
   X(READ_REWARD,         "reward",         "select * from read_reward($1::int, $2::uuid, $3::uuid)")                   \
   X(READ_REWARDS,        "rewards",        "select * from read_rewards($1::int, $2::uuid, $3::int, $4::int)")          \
   X(READ_HOST_SEEN,      "host_seen",      "select * from host_seen($1::uuid, $2, $3::uuid, $4::uuid[])")              \
+  X(READ_HOST_GONE,      "host_gone",      "select * from host_gone($1::uuid)")                                        \
   X(READ_USER_REWARDS,   "user_rewards",   "select * from read_user_rewards($1::int, $2::uuid, $3::uuid, $4::int,"     \
                                            " $5::int, $6::boolean)")
 /* clang-format on */
