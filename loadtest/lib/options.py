@@ -32,7 +32,7 @@ class Lengths:
     group_step_s: int = 8
 
 
-QUICK = Lengths("16,64,256", 3, "signup,mix", 2, 5, 3, 4)
+QUICK = Lengths("16,256,1024", 3, "signup,mix", 2, 5, 3, 4)
 
 
 def numbers(text):
