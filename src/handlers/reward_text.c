@@ -61,5 +61,7 @@ void reward_body(const struct event *e, const struct reward_facts *facts, struct
         add_member(out, ids[i], event_data_text(e, ids[i]));
     add_member(out, "reward_name", facts->reward_name);
     add_member(out, "email", facts->email);
+    if (facts->message)
+        add_member(out, "message", facts->message);
     buf_adds(out, "}}");
 }

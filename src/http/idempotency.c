@@ -38,14 +38,22 @@ static bool is_valid(const char *key, size_t len)
     return good;
 }
 
+static bool is_repeated(const struct request *r)
+{
+    const h2o_headers_t *headers = &r->req->headers;
+    ssize_t first = h2o_find_header_by_str(headers, H2O_STRLIT("idempotency-key"), -1);
+    return h2o_find_header_by_str(headers, H2O_STRLIT("idempotency-key"), first) >= 0;
+}
+
 bool idempotency_read(struct request *r, struct action *a)
 {
     size_t len = 0, body_len;
     const char *key = request_header(r, "idempotency-key", &len);
     if (!key)
         return true;
-    if (!is_valid(key, len)) {
-        answer_fault(r, ERR_INVALID, "Idempotency-Key", "Idempotency-Key must be 1 to 255 visible ASCII characters.");
+    if (!is_valid(key, len) || is_repeated(r)) {
+        answer_fault(r, ERR_INVALID, "Idempotency-Key",
+                     "Idempotency-Key must be 1 to 255 visible ASCII characters, given once.");
         return false;
     }
     const char *body = request_body(r, &body_len);

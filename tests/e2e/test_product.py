@@ -93,6 +93,15 @@ def test_a_key_that_is_none(api, bad):
     assert (answer.problem, answer["field"]) == ("invalid", "Idempotency-Key")
 
 
+def test_two_keys_are_none(api):
+    campaign = api.create_campaign()["campaign_id"]
+    with httpx.Client() as client:
+        answer = client.post(f"{api.url}/v1/campaigns/{campaign}/users", json={"email": "ada@example.com"},
+                             headers=[("Authorization", f"Bearer {api.keys['secret']}"), ("Idempotency-Key", "a"),
+                                      ("Idempotency-Key", "b")])
+    assert answer.status_code == 422 and answer.json()["field"] == "Idempotency-Key"
+
+
 def test_many_at_once_under_one_key(env, api):
     """One of them acts; the others wait for it in the same lane and say the same."""
     campaign = api.create_campaign()["campaign_id"]
