@@ -40,7 +40,7 @@ begin
     from given g join heads h on h.shard = g.shard join aggregates a on a.aggregate = g.aggregate),
   appended as (
     insert into events (seq, version, at, shard, aggregate, id, type, format, data)
-    select n.seq, n.version, n.at, n.shard, n.aggregate, n.id, n.type, 1, n.data from numbered n order by n.shard, n.seq)
+    select n.seq, n.version, n.at, n.shard, n.aggregate, n.id, n.type, 1, n.data from numbered n)
   select n.of_action, n.k, n.shard, n.seq, n.version, n.type, n.at, n.id, n.data from numbered n;
 end $$;
 
@@ -145,11 +145,11 @@ begin
   signed_up as (
     insert into users (campaign, place, id, created_at, email_key, email, metadata, source)
     select f.no, f.place, f.user_id, a.at, f.email_key, f.email, f.metadata, f.source
-    from fresh f join appended a on a.of_action = f.o and a.k = 0 order by f.no, f.place),
+    from fresh f join appended a on a.of_action = f.o and a.k = 0),
   linked as (
     insert into referrals (campaign, referred, referrer, id, created_at)
     select r.no, r.place, r.referrer, r.referral_id, a.at
-    from referred r join appended a on a.of_action = r.o and a.k = 1 order by r.no, r.place)
+    from referred r join appended a on a.of_action = r.o and a.k = 1)
   select d.o, d.outcome, case d.outcome when 2 then d.taken_by else f.user_id end, f.place, d.landing_url, d.account_id,
          a.shard, a.seq, a.version, a.type, a.at, a.id, a.data, null::smallint
   from decided d left join fresh f on f.o = d.o left join appended a on a.of_action = d.o;
@@ -254,11 +254,11 @@ begin
     select a.* from staged s, append_events(s.o, s.k, s.shard, s.no, s.type, s.id, s.data) a),
   verified as (
     insert into verifications (campaign, place, verified_at)
-    select f.no, f.place, a.at from fresh f join appended a on a.of_action = f.o and a.k = 0 order by f.no, f.place),
+    select f.no, f.place, a.at from fresh f join appended a on a.of_action = f.o and a.k = 0),
   counted as (
     insert into verified_referrals (campaign, referrer, n, referred, verified_at)
     select r.no, r.referrer, r.n, r.place, a.at
-    from referred r join appended a on a.of_action = r.o and a.k = 1 order by r.no, r.referrer, r.n)
+    from referred r join appended a on a.of_action = r.o and a.k = 1)
   select d.o, d.outcome, d.user_id, d.place, null::text, d.account_id, a.shard, a.seq,
          case when d.outcome = 5 then campaign_version(d.no) else a.version end,
          a.type, a.at, a.id, a.data, null::smallint
