@@ -63,6 +63,14 @@ static int64_t text_int(const PGresult *rows, int row, int column)
     return strtoll(PQgetvalue(rows, row, column), NULL, 10);
 }
 
+/* A row (shard, seq); false: a shard that we do not know. */
+static bool shard_row(const struct relay *r, const PGresult *rows, int i, uint32_t *shard, int64_t *seq)
+{
+    *shard = (uint32_t)text_int(rows, i, 0);
+    *seq = text_int(rows, i, 1);
+    return *shard < r->shards;
+}
+
 static void on_cursors(void *arg, const struct pglink_answer *answer)
 {
     struct relay *r = arg;
@@ -70,9 +78,9 @@ static void on_cursors(void *arg, const struct pglink_answer *answer)
     if (!rows_ok(r, answer, "cursors"))
         return;
     for (int i = 0; i < PQntuples(answer->result); i++) {
-        uint32_t shard = (uint32_t)text_int(answer->result, i, 0);
-        int64_t seq = text_int(answer->result, i, 1);
-        if (shard >= r->shards)
+        uint32_t shard;
+        int64_t seq;
+        if (!shard_row(r, answer->result, i, &shard, &seq))
             continue;
         window_start_at(r->window, shard, seq);
         r->shard[shard].saved = seq;
@@ -89,9 +97,9 @@ static void on_heads(void *arg, const struct pglink_answer *answer)
     if (!rows_ok(r, answer, "heads"))
         return;
     for (int i = 0; i < PQntuples(answer->result); i++) {
-        uint32_t shard = (uint32_t)text_int(answer->result, i, 0);
-        int64_t seq = text_int(answer->result, i, 1);
-        if (shard >= r->shards)
+        uint32_t shard;
+        int64_t seq;
+        if (!shard_row(r, answer->result, i, &shard, &seq))
             continue;
         if (seq < r->shard[shard].asked_head)
             relay_alarm(r, "the database has fewer events than it had: it went back in time");
