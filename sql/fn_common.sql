@@ -1,4 +1,17 @@
--- What lanes and reads share: how things look in answers. The functions that make an item are PL/pgSQL, which keeps their plans.
+-- What lanes and reads share: where a campaign stands, and how things look in answers. What statements call one by one is
+-- PL/pgSQL: it keeps its plans, where SQL functions are planned each time.
+
+-- The original position of the campaign's last user: how many there are.
+create or replace function last_place(p_campaign int) returns int language plpgsql stable as $$
+begin
+  return coalesce((select u.place from users u where u.campaign = p_campaign order by u.campaign desc, u.place desc limit 1), 0);
+end $$;
+
+create or replace function campaign_version(p_campaign int) returns bigint language plpgsql stable as $$
+begin
+  return coalesce((select e.version from events e where e.aggregate = p_campaign
+                   order by e.aggregate desc, e.version desc limit 1), 0);
+end $$;
 
 create or replace function rfc3339(p_at timestamptz) returns text language sql stable as $$
   select to_char(p_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')

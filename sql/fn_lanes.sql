@@ -178,11 +178,7 @@ begin
       from given g where g.referrer is not null)
     select k.o from counted k
     where exists (select from rewards w
-                  where w.campaign = k.no and w.threshold <= k.n
-                    and (select e.id from user_rewards e where e.campaign = k.no and e.place = k.referrer and e.reward = w.no
-                         order by e.campaign, e.place, e.reward limit 1) is null
-                    and coalesce((select e.n from user_rewards e where e.campaign = k.no and e.reward = w.no
-                                  order by e.campaign desc, e.reward desc, e.n desc limit 1) < w.stock, true))
+                  where w.campaign = k.no and w.threshold <= k.n and can_earn(w, k.referrer))
     order by k.o);
 end $$;
 
@@ -270,12 +266,6 @@ returns text language sql stable as $$
   select '{"referral_id":"' || p_referral || '","referrer_id":"' || p_referrer || '","referred_id":"' || p_referred
          || '","campaign_id":"' || p_campaign || '","points_per_referral":' || p_points || '}'
 $$;
-
--- Functions that statements call one by one are PL/pgSQL: it keeps their plans, where SQL functions are planned each time.
-create or replace function campaign_version(p_no int) returns bigint language plpgsql stable as $$
-begin
-  return coalesce((select e.version from events e where e.aggregate = p_no order by e.aggregate desc, e.version desc limit 1), 0);
-end $$;
 
 -- --- idempotency keys ------------------------------------------------------------------------------------------------
 

@@ -2,18 +2,27 @@
 -- form. They may be rarer than sign-ups, but share their transactions. `extra` is the JSON text that the answer consists of.
 
 create or replace function apply_act(p act) returns lane_row[] language plpgsql volatile as $$
+declare
+  c campaigns;
 begin
+  if p.kind = 1 then
+    return act_create_campaign(p);
+  elsif p.kind = 10 then
+    return act_upkeep(p);
+  end if;
+  c := campaign_of(p);
+  if c.no is null then
+    return outcome(p, 1);
+  end if;
   return case p.kind
-    when 1 then act_create_campaign(p)
-    when 2 then act_update_campaign(p)
-    when 3 then act_close_campaign(p)
-    when 4 then act_delete_campaign(p)
-    when 5 then act_request_verification(p)
-    when 6 then act_create_referral(p)
-    when 7 then act_verify_referral(p)
-    when 8 then act_create_reward(p)
-    when 9 then act_grant_reward(p)
-    when 10 then act_upkeep(p) end;
+    when 2 then act_update_campaign(p, c)
+    when 3 then act_close_campaign(p, c)
+    when 4 then act_delete_campaign(p, c)
+    when 5 then act_request_verification(p, c)
+    when 6 then act_create_referral(p, c)
+    when 7 then act_verify_referral(p, c)
+    when 8 then act_create_reward(p, c)
+    when 9 then act_grant_reward(p, c) end;
 end $$;
 
 -- --- what they share -------------------------------------------------------------------------------------------------
@@ -155,17 +164,13 @@ begin
 end $$;
 
 -- args: what is to change, and max_rules; expected_version when the campaign must be at it.
-create or replace function act_update_campaign(p act) returns lane_row[] language plpgsql volatile as $$
+create or replace function act_update_campaign(p act, c campaigns) returns lane_row[] language plpgsql volatile as $$
 declare
-  c campaigns := campaign_of(p);
   v_old campaigns := c;
   v_version bigint;
   v_rules record;
   v_changed boolean := false;
 begin
-  if c.no is null then
-    return outcome(p, 1);
-  end if;
   v_version := campaign_version(c.no);
   if v_version <> (p.args ->> 'expected_version')::bigint then
     return outcome(p, 8, p_version => v_version);
@@ -199,14 +204,10 @@ begin
   return array[with_extra(happened(p.of_action, p.event, 0, c, 8, campaign_data(c), c.id), campaign_item(c))];
 end $$;
 
-create or replace function act_close_campaign(p act) returns lane_row[] language plpgsql volatile as $$
+create or replace function act_close_campaign(p act, c campaigns) returns lane_row[] language plpgsql volatile as $$
 declare
-  c campaigns := campaign_of(p);
   r lane_row;
 begin
-  if c.no is null then
-    return outcome(p, 1);
-  end if;
   if c.closed_at is not null then
     return outcome(p, 5, c.id, p_version => campaign_version(c.no), p_extra => extra_of(9::smallint, c, c.id, null));
   end if;
@@ -216,14 +217,10 @@ begin
 end $$;
 
 -- The campaign is gone for everybody at once; act_upkeep takes its rows away.
-create or replace function act_delete_campaign(p act) returns lane_row[] language plpgsql volatile as $$
+create or replace function act_delete_campaign(p act, c campaigns) returns lane_row[] language plpgsql volatile as $$
 declare
-  c campaigns := campaign_of(p);
   r lane_row;
 begin
-  if c.no is null then
-    return outcome(p, 1);
-  end if;
   if c.closed_at is null then
     return outcome(p, 7);
   end if;
@@ -235,18 +232,14 @@ end $$;
 -- --- verification mails ----------------------------------------------------------------------------------------------
 
 -- subject: the user. args: interval_s, per_day.
-create or replace function act_request_verification(p act) returns lane_row[] language plpgsql volatile as $$
+create or replace function act_request_verification(p act, c campaigns) returns lane_row[] language plpgsql volatile as $$
 declare
-  c campaigns := campaign_of(p);
   u users;
   v_now constant timestamptz := clock_timestamp();
   v_last verification_requests;
   v_free timestamptz;                               -- when the next one is allowed
   r lane_row;
 begin
-  if c.no is null then
-    return outcome(p, 1);
-  end if;
   u := user_of(c.no, p.subject);
   if u.place is null then
     return outcome(p, 4);
@@ -273,18 +266,14 @@ end $$;
 -- --- referrals -------------------------------------------------------------------------------------------------------
 
 -- subject: the referred user. args: referrer (an id), or referrer_place (of a code).
-create or replace function act_create_referral(p act) returns lane_row[] language plpgsql volatile as $$
+create or replace function act_create_referral(p act, c campaigns) returns lane_row[] language plpgsql volatile as $$
 declare
-  c campaigns := campaign_of(p);
   v_referred users;
   v_referrer users;
   v_known referrals;
   n referrals;
   r lane_row;
 begin
-  if c.no is null then
-    return outcome(p, 1);
-  end if;
   if c.closed_at is not null then
     return outcome(p, 6);
   end if;
@@ -322,16 +311,12 @@ begin
 end $$;
 
 -- subject: the referral.
-create or replace function act_verify_referral(p act) returns lane_row[] language plpgsql volatile as $$
+create or replace function act_verify_referral(p act, c campaigns) returns lane_row[] language plpgsql volatile as $$
 declare
-  c campaigns := campaign_of(p);
   f referrals;
   r lane_row;
   v_n int;
 begin
-  if c.no is null then
-    return outcome(p, 1);
-  end if;
   select * into f from referrals x where x.campaign = c.no and x.referred = number_of(p.subject) and x.id = p.subject
   order by x.campaign, x.referred limit 1;
   if f.id is null then
@@ -355,16 +340,12 @@ end $$;
 -- --- rewards ---------------------------------------------------------------------------------------------------------
 
 -- args: name, delivery, url, secret, message, stock, threshold; max_rewards, max_rules.
-create or replace function act_create_reward(p act) returns lane_row[] language plpgsql volatile as $$
+create or replace function act_create_reward(p act, c campaigns) returns lane_row[] language plpgsql volatile as $$
 declare
-  c campaigns := campaign_of(p);
   w rewards;
   r lane_row;
   v_item text;
 begin
-  if c.no is null then
-    return outcome(p, 1);
-  end if;
   w.campaign := c.no;
   w.no := coalesce((select x.no from rewards x where x.campaign = c.no order by x.campaign desc, x.no desc limit 1), 0) + 1;
   w.threshold := (p.args ->> 'threshold')::int;
@@ -420,6 +401,12 @@ begin
   order by e.campaign, e.place, e.reward limit 1);
 end $$;
 
+-- Whether a user who has reached the threshold gets it: something is left, and it is the first time.
+create or replace function can_earn(w rewards, p_place int) returns boolean language plpgsql volatile as $$
+begin
+  return coalesce(reward_earned(w) < w.stock, true) and earned_before(w, p_place) is null;
+end $$;
+
 -- The rewards that verified referrals bring: p_rows are the events that just happened. A reward is earned when the referrer
 -- has reached its threshold, has not earned it and something is left.
 create or replace function earn_rewards(p_rows lane_row[]) returns lane_row[] language plpgsql volatile as $$
@@ -447,7 +434,7 @@ begin
                                                   order by v.campaign, v.referred limit 1)
       order by x.campaign, x.no
     loop
-      continue when reward_earned(w) >= w.stock or earned_before(w, number_of(f.referrer)) is not null;
+      continue when not can_earn(w, number_of(f.referrer));
       v_rows := v_rows || earn(c, w, f.referrer, number_of(f.referrer), f.of_action, f.event_id, v_events, f.object_id, f.place);
       v_events := v_events + 1;
     end loop;
@@ -456,18 +443,14 @@ begin
 end $$;
 
 -- subject: the user. args: reward.
-create or replace function act_grant_reward(p act) returns lane_row[] language plpgsql volatile as $$
+create or replace function act_grant_reward(p act, c campaigns) returns lane_row[] language plpgsql volatile as $$
 declare
-  c campaigns := campaign_of(p);
   u users;
   w rewards;
   v_before uuid;
   r lane_row;
   e user_rewards;
 begin
-  if c.no is null then
-    return outcome(p, 1);
-  end if;
   u := user_of(c.no, p.subject);
   if u.place is null then
     return outcome(p, 4);
@@ -531,7 +514,7 @@ declare
   v_keys bigint;
 begin
   insert into purges (campaign, shard, places)
-  values (c.no, c.shard, coalesce((select u.place from users u where u.campaign = c.no order by u.campaign desc, u.place desc limit 1), 0))
+  values (c.no, c.shard, last_place(c.no))
   on conflict (campaign) do nothing;
   select * into q from purges x where x.campaign = c.no;
 

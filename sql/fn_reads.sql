@@ -28,20 +28,10 @@ create or replace function place_of_user(p_campaign int, p_user uuid) returns in
   select u.place from users u where u.campaign = p_campaign and u.place = number_of(p_user) and u.id = p_user
 $$;
 
-create or replace function last_place(p_campaign int) returns int language sql stable as $$
-  select coalesce((select u.place from users u where u.campaign = p_campaign
-                   order by u.campaign desc, u.place desc limit 1), 0)
-$$;
-
-create or replace function last_version(p_campaign int) returns bigint language sql stable as $$
-  select coalesce((select e.version from events e where e.aggregate = p_campaign
-                   order by e.aggregate desc, e.version desc limit 1), 0)
-$$;
-
 -- --- campaigns -------------------------------------------------------------------------------------------------------
 
 create or replace function read_campaign(p_account int, p_id uuid) returns table (item text) language sql stable as $$
-  select left(campaign_item(c), -1) || ',"version":' || last_version(c.no) || ',"participants":' || last_place(c.no) || '}'
+  select left(campaign_item(c), -1) || ',"version":' || campaign_version(c.no) || ',"participants":' || last_place(c.no) || '}'
   from campaigns c
   where c.id = p_id and c.account = p_account and c.deleted_at is null
 $$;
@@ -77,7 +67,7 @@ create or replace function read_totals(p_account int, p_id uuid) returns table (
                        (select coalesce(sum((select e.n from user_rewards e where e.campaign = w.campaign and e.reward = w.no
                                              order by e.campaign desc, e.reward desc, e.n desc limit 1)), 0)
                         from rewards w where w.campaign = c.no) as rewards_earned,
-                       last_version(c.no) as version) x)
+                       campaign_version(c.no) as version) x)
   from campaigns c
   where c.id = p_id and c.account = p_account and c.deleted_at is null
 $$;

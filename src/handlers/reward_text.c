@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/members.h"
 #include "delivery/mailer.h"
 #include "handlers/reward.h"
 
@@ -37,31 +38,23 @@ void reward_mail(const struct template *t, const struct reward_facts *facts, str
     template_render(t, values, subject, body);
 }
 
-static void add_member(struct buf *out, const char *name, const char *value)
-{
-    if (out->data[out->len - 1] != '{')
-        buf_addc(out, ',');
-    buf_add_json(out, name, strlen(name));
-    buf_addc(out, ':');
-    buf_add_json(out, value, strlen(value));
-}
-
 void reward_body(const struct event *e, const struct reward_facts *facts, struct buf *out)
 {
     static const char *const ids[] = {"user_reward_id", "user_id", "campaign_id", "reward_id"};
     char at[RFC3339_SIZE], event[UUID_TEXT_SIZE];
     rfc3339_format(e->at_us, at);
     uuid_format(e->id, event);
-    buf_addc(out, '{');
-    add_member(out, "type", event_type_name(e->type));
-    add_member(out, "timestamp", at);
-    buf_adds(out, ",\"data\":{");
-    add_member(out, "event_id", event);
+    members_begin(out);
+    member_string(out, "type", event_type_name(e->type));
+    member_string(out, "timestamp", at);
+    member_json(out, "data", "{");
+    member_string(out, "event_id", event);
     for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++)
-        add_member(out, ids[i], event_data_text(e, ids[i]));
-    add_member(out, "reward_name", facts->reward_name);
-    add_member(out, "email", facts->email);
+        member_string(out, ids[i], event_data_text(e, ids[i]));
+    member_string(out, "reward_name", facts->reward_name);
+    member_string(out, "email", facts->email);
     if (facts->message)
-        add_member(out, "message", facts->message);
-    buf_adds(out, "}}");
+        member_string(out, "message", facts->message);
+    members_end(out);
+    members_end(out);
 }

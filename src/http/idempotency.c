@@ -10,7 +10,7 @@
 #include "http/answer.h"
 #include "http/server.h"
 
-enum { KEY_MAX = 255, PARTS = 4 };
+enum { KEY_MAX = 255, PARTS = 3 };
 
 /* A hash of parts, each with its length, so that no two lists of parts look alike. */
 static struct uuid hash_of(const struct text parts[PARTS])
@@ -64,9 +64,9 @@ bool idempotency_read(struct request *r, struct action *a)
         .given = true,
         .campaign = a->kind == ACTION_CREATE_CAMPAIGN ? (struct uuid){{0}} : a->campaign_id,
         .key = hash_of((const struct text[PARTS]){
-            {(const char *)a->account_id.b, sizeof a->account_id.b}, {kind, strlen(kind)}, {key, len}, {"", 0}}),
-        .request = hash_of((const struct text[PARTS]){
-            {method->base, method->len}, {path->base, path->len}, {body, body_len}, {"", 0}}),
+            {(const char *)a->account_id.b, sizeof a->account_id.b}, {kind, strlen(kind)}, {key, len}}),
+        .request =
+            hash_of((const struct text[PARTS]){{method->base, method->len}, {path->base, path->len}, {body, body_len}}),
         .keep_s = (int32_t)r->http->config->idempotency_keep_s,
     };
     return true;

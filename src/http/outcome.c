@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/members.h"
 #include "http/answer.h"
-#include "http/members.h"
 
 struct action *outcome_action(const struct request *r, enum action_kind kind, const struct buf *args)
 {

@@ -1,7 +1,7 @@
 /* Problem details (RFC 9457). */
 #include "http/problem.h"
 
-#include "http/members.h"
+#include "core/members.h"
 
 const char *problem_detail(enum err err)
 {

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/members.h"
 #include "http/answer.h"
-#include "http/members.h"
 #include "http/server.h"
 #include "http/user_members.h"
 

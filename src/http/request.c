@@ -139,14 +139,6 @@ void request_submit(struct request *r, struct action *a,
     answer_error(request_resume(r), err);
 }
 
-void request_read(struct request *r, enum read_query query, int count, const char *const params[], read_done on_done)
-{
-    void *arg = request_wait(r, ERR_TIMEOUT);
-    enum err err = reader_submit(r->http->reader, query, count, params, on_done, arg);
-    if (err != ERR_NONE)
-        answer_error(request_resume(r), err);
-}
-
 /* --- what the client sent --------------------------------------------------------------------------------------- */
 
 const char *request_header(const struct request *r, const char *lower_case_name, size_t *len)

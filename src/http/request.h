@@ -1,7 +1,8 @@
 /* One HTTP request. It outlives its client: libh2o frees its own part when the connection ends, and what was asked of a
  * lane or a reader comes back all the same. Loop thread only.
  *
- * A handler answers at once (answer.h), or asks for something with request_submit or request_read; in a read's callback
+ * A handler answers at once (answer.h), or asks for something: an action with request_submit, a read with reading.h, anything
+ * else with request_wait; in whose callback
  *     struct request *r = request_resume(arg);
  *     if (!r) return;
  * gives the request back, or NULL when its client is gone or was answered meanwhile (it took too long). */
@@ -17,7 +18,6 @@
 #include "http/auth.h"
 #include "http/router.h"
 #include "store/action.h"
-#include "store/reader.h"
 
 #define REQUEST_ID_MAX 128
 
@@ -55,9 +55,6 @@ void request_id_of(const struct st_h2o_req_t *req, char id[REQUEST_ID_MAX + 1]);
  * the client still waits; it must answer. */
 void request_submit(struct request *r, struct action *a,
                     void (*on_outcome)(struct request *r, struct action *a, const struct action_result *result));
-/* Submits a read, or answers why not; on_done gets the request as arg: request_resume it. */
-void request_read(struct request *r, enum read_query query, int count, const char *const params[], read_done on_done);
-
 /* For anything else that ends in a callback: the arg to give to it. The callback must come, once. */
 void *request_wait(struct request *r, enum err late);
 struct request *request_resume(void *arg);

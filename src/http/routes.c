@@ -1,6 +1,9 @@
 /* The table of routes. */
 #include "http/routes.h"
 
+#include <string.h>
+
+#include "core/members.h"
 #include "http/answer.h"
 
 #define CAMPAIGN "/v1/campaigns/{campaign_id}"
@@ -56,6 +59,16 @@ bool route_body_ends(struct request *r, struct body *b)
     answer_fault(r, b->err, b->field[0] ? b->field : NULL, b->detail);
     body_clear(b);
     return false;
+}
+
+void route_add_name(struct body *b, enum body_need need, struct buf *args)
+{
+    struct text name;
+    if (!body_text(b, "name", need, 1, NAME_MAX_CHARS, &name))
+        return;
+    if (strspn(name.data, " ") == name.len)
+        body_fault(b, ERR_INVALID, "name", "name must not be blank.");
+    member_text(args, "name", name.data, name.len);
 }
 
 bool route_no_body(struct request *r)

@@ -4,11 +4,19 @@
 
 #include <stddef.h>
 
+#include "core/buf.h"
 #include "http/body.h"
 #include "http/request.h"
 #include "http/router.h"
 
-enum { REWARDS_MAX = 100, REWARD_RULES_MAX = 10 }; /* of a campaign; rules: rewards with a threshold */
+enum {
+    REWARDS_MAX = 100,     /* of a campaign */
+    REWARD_RULES_MAX = 10, /* of these, with a threshold */
+    THRESHOLD_MAX = 1000000,
+    NAME_MAX_CHARS = 200,
+    URL_MAX = 1024,
+    CODE_MAX_CHARS = 64,
+};
 
 extern const struct route routes[];
 extern const size_t routes_count;
@@ -47,6 +55,9 @@ void route_metrics(struct request *r);
 void route_body(struct request *r, struct body *b);
 /* The end of reading it: true when all is well; else answers, clears the body and returns false. */
 bool route_body_ends(struct request *r, struct body *b);
+
+/* Reads the member `name`, which must not be blank, and adds it to the action's args. */
+void route_add_name(struct body *b, enum body_need need, struct buf *args);
 
 /* For operations that take none: an empty body or {}. False: answered. */
 bool route_no_body(struct request *r);

@@ -2,35 +2,22 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/members.h"
 #include "http/answer.h"
-#include "http/members.h"
 #include "http/outcome.h"
 #include "http/routes.h"
 #include "http/server.h"
 #include "http/url.h"
 
 enum {
-    NAME_MAX_CHARS = 200,
-    URL_MAX = 1024,
     POINTS_MAX = 1000000,
     MILESTONES_MAX = 50,
     MILESTONE_MAX = 1000000000,
-    THRESHOLD_MAX = 1000000,
 };
 
 static const char default_milestones[] = "[100,1000,10000,100000,1000000,10000000,100000000,1000000000]";
 
 /* --- settings --------------------------------------------------------------------------------------------------- */
-
-static void add_name(struct body *b, enum body_need need, struct buf *args)
-{
-    struct text name;
-    if (!body_text(b, "name", need, 1, NAME_MAX_CHARS, &name))
-        return;
-    if (strspn(name.data, " ") == name.len)
-        body_fault(b, ERR_INVALID, "name", "name must not be blank.");
-    member_text(args, "name", name.data, name.len);
-}
 
 static void add_points(struct body *b, struct buf *args)
 {
@@ -93,7 +80,7 @@ void route_create_campaign(struct request *r)
     struct buf args = {0};
     route_body(r, &b);
     members_begin(&args);
-    add_name(&b, BODY_REQUIRED, &args);
+    route_add_name(&b, BODY_REQUIRED, &args);
     if (b.err == ERR_NONE && !json_is_integer(json_object_get(b.root, "points_per_referral")))
         member_int(&args, "points_per_referral", 1);
     add_points(&b, &args);
@@ -172,7 +159,7 @@ void route_update_campaign(struct request *r)
     int64_t version;
     route_body(r, &b);
     members_begin(&args);
-    add_name(&b, BODY_OPTIONAL, &args);
+    route_add_name(&b, BODY_OPTIONAL, &args);
     add_points(&b, &args);
     add_milestones(&b, &args);
     add_landing_url(&b, &args);

@@ -1,9 +1,9 @@
 /* What operators and their machines ask: is it alive, is it ready, how is it doing. No key. */
 #include <string.h>
 
+#include "core/members.h"
 #include "core/metrics.h"
 #include "http/answer.h"
-#include "http/members.h"
 #include "http/routes.h"
 #include "http/server.h"
 

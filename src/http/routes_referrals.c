@@ -1,13 +1,11 @@
 /* Referrals that the account makes or verifies by hand. */
+#include "core/members.h"
 #include "domain/referral_code.h"
 #include "http/answer.h"
-#include "http/members.h"
 #include "http/outcome.h"
 #include "http/routes.h"
 #include "http/server.h"
 #include "http/user_members.h"
-
-enum { CODE_MAX_CHARS = 64 };
 
 /* Who refers: one of two ways to say it. False: the code is nobody's, answered. */
 static bool add_referrer(struct request *r, struct body *b, struct buf *args)

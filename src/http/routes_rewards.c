@@ -2,19 +2,16 @@
 #include <openssl/evp.h>
 #include <string.h>
 
+#include "core/members.h"
 #include "core/uuid.h"
 #include "http/answer.h"
-#include "http/members.h"
 #include "http/outcome.h"
 #include "http/routes.h"
 #include "http/url.h"
 
 enum {
-    NAME_MAX_CHARS = 200,
-    URL_MAX = 1024,
     MESSAGE_MAX_CHARS = 2000,
     STOCK_MAX = 1000000000,
-    THRESHOLD_MAX = 1000000,
     SECRET_MIN = 24, /* bytes, by the Standard Webhooks specification */
     SECRET_MAX = 64,
 };
@@ -105,12 +102,10 @@ void route_create_reward(struct request *r)
 {
     struct body b;
     struct buf args = {0};
-    struct text name, message;
+    struct text message;
     route_body(r, &b);
     members_begin(&args);
-    if (body_text(&b, "name", BODY_REQUIRED, 1, NAME_MAX_CHARS, &name) && strspn(name.data, " ") == name.len)
-        body_fault(&b, ERR_INVALID, "name", "name must not be blank.");
-    member_text(&args, "name", name.data, name.len);
+    route_add_name(&b, BODY_REQUIRED, &args);
     add_delivery(&b, &args);
     if (body_lines(&b, "message", BODY_OPTIONAL, 1, MESSAGE_MAX_CHARS, &message))
         member_text(&args, "message", message.data, message.len);

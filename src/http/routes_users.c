@@ -4,18 +4,18 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/members.h"
 #include "domain/email_address.h"
 #include "domain/referral_code.h"
 #include "domain/token.h"
 #include "http/answer.h"
 #include "http/compact.h"
-#include "http/members.h"
 #include "http/outcome.h"
 #include "http/routes.h"
 #include "http/server.h"
 #include "http/user_members.h"
 
-enum { CODE_MAX_CHARS = 64, TOKEN_MAX_CHARS = 256, METADATA_MAX = 4096, SOURCE_MAX_CHARS = 512 };
+enum { TOKEN_MAX_CHARS = 256, METADATA_MAX = 4096, SOURCE_MAX_CHARS = 512 };
 
 /* --- sign up ---------------------------------------------------------------------------------------------------- */
 

@@ -1,10 +1,10 @@
 /* Referral codes and links in answers. */
 #include "http/user_members.h"
 
+#include "core/members.h"
 #include "domain/referral_code.h"
 #include "domain/referral_link.h"
 #include "http/answer.h"
-#include "http/members.h"
 #include "http/server.h"
 
 bool installation_known(struct request *r)

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "http/answer.h"
-#include "http/members.h"
+#include "core/members.h"
 #include "http/page.h"
 #include "http/problem.h"
 

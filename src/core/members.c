@@ -1,5 +1,5 @@
 /* A JSON object, member by member. */
-#include "http/members.h"
+#include "core/members.h"
 
 #include <string.h>
 

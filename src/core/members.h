@@ -1,6 +1,6 @@
 /* Writes a JSON object member by member into a buffer. Names are constants without anything to escape. Pure. */
-#ifndef TIDINGS_HTTP_MEMBERS_H
-#define TIDINGS_HTTP_MEMBERS_H
+#ifndef TIDINGS_CORE_MEMBERS_H
+#define TIDINGS_CORE_MEMBERS_H
 
 #include <stdbool.h>
 #include <stddef.h>
