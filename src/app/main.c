@@ -77,8 +77,8 @@ int main(int argc, char **argv)
         puts("tidings " TIDINGS_VERSION);
         return EXIT_OK;
     }
-    static struct config
-        config; /* never freed: a worker that did not end in time may still read it while the process ends */
+    /* Never freed: a worker that did not end in time may still read it while the process ends. */
+    static struct config config;
     char why[512];
     if (!config_load(&config, why, sizeof why)) {
         fprintf(stderr, "tidings: %s\n", why);
