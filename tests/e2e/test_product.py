@@ -373,8 +373,9 @@ def test_lost_answers_of_every_action_are_found(make_env, make_proxy, stack):
     """The commit happens, its answer is swallowed by the network: the answer that is made from the log has the same members,
     and the same values where they do not depend on the moment; a repeat under the same key says the same again."""
     proxy = make_proxy(stack.postgres.port)
-    env = make_env(settings={"DB_STALL_MS": 1000, "MAIL_TRANSPORT": "discard", "VERIFY_RESEND_SECONDS": 0, "KEY_CACHE_MS": 600000},
-                   postgres_port=proxy.port)
+    # No upkeep, no look-up of a key: what hangs when the answers are swallowed must be the action, not what is before it.
+    env = make_env(settings={"DB_STALL_MS": 1000, "MAIL_TRANSPORT": "discard", "VERIFY_RESEND_SECONDS": 0, "KEY_CACHE_MS": 600000,
+                             "UPKEEP_INTERVAL_MS": 3600000}, postgres_port=proxy.port)
     env.start()
     api = env.api()
     campaign = api.create_campaign()["campaign_id"]
