@@ -25,7 +25,7 @@
   X(groups, "GROUPS_ENABLED", STR, 0, 1024, "all", "consumer groups to run in this process: all, none, or a comma-separated list") \
   X(worker_db_connections, "WORKER_DB_CONNECTIONS", INT, 1, 256, "4", "Postgres connections shared by all workers of the process") \
   X(group_window, "GROUP_WINDOW", INT, 16, 1000000, "5000", "records per partition taken from Kafka and not yet finished") \
-  X(run_max, "GROUP_RUN_MAX", INT, 1, 10000, "200", "records that one handler call takes at most")                     \
+  X(run_max, "GROUP_RUN_MAX", INT, 1, 10000, "1000", "records that one handler call takes at most")                     \
   X(retry_max_attempts, "RETRY_MAX_ATTEMPTS", INT, 1, 1000, "12", "attempts of a record that fails for a passing reason, then dead letter") \
   X(retry_base_ms, "RETRY_BASE_MS", INT, 1, 60000, "200", "first back-off of a retry in ms; doubles each time, with jitter") \
   X(retry_max_ms, "RETRY_MAX_MS", INT, 1, 3600000, "30000", "longest back-off of a retry in ms")                       \
@@ -46,6 +46,7 @@
   X(key_cache_ms, "KEY_CACHE_MS", INT, 0, 600000, "5000", "how long an API key's lookup is remembered in ms")          \
   X(lanes, "LANES", INT, 1, 64, "2", "write connections to Postgres")                                                  \
   X(lane_batch, "LANE_BATCH", INT, 1, 5000, "400", "actions committed in one transaction at most")                     \
+  X(campaign_cache, "CAMPAIGN_CACHE", INT, 1, 10000000, "20000", "campaigns whose standing is remembered, at some 200 bytes each: those that many sign up to in turn") \
   X(lane_queue, "LANE_QUEUE", INT, 1, 1000000, "20000", "actions waiting in one lane at most; more are answered 503 at once") \
   X(lane_queue_bytes, "LANE_QUEUE_BYTES", INT, 65536, 1073741824, "33554432", "bytes of actions waiting in one lane at most") \
   X(lane_lock_timeout_ms, "LANE_LOCK_TIMEOUT_MS", INT, 10, 600000, "2000", "wait for a shard's lock in ms, then 503")   \

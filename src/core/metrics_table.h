@@ -12,6 +12,7 @@
   X(M_LOOP_LAG,          SECONDS, "tidings_loop_lag_seconds",              "",      "how late a timer of the loop came")  \
   X(M_LANE_QUEUE,        GAUGE,   "tidings_lane_queue_actions",            "lane",  "actions waiting in the lane")        \
   X(M_LANE_BATCH,        SIZES,   "tidings_lane_batch_actions",            "",      "actions committed in one transaction") \
+  X(M_LANE_ROADS,        COUNTER, "tidings_lane_batches_total",            "road",  "lane calls: short (numbered here), general, and those that changed nothing: load, stale, taken") \
   X(M_LANE_COMMIT,       SECONDS, "tidings_lane_commit_seconds",           "",      "time of one lane transaction")       \
   X(M_LANE_ERRORS,       COUNTER, "tidings_lane_errors_total",             "class", "failed lane transactions by class of error") \
   X(M_LANE_UP,           GAUGE,   "tidings_lane_up",                       "lane",  "1 while the lane is connected")      \

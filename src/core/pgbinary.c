@@ -22,7 +22,12 @@ struct uuid pgbinary_uuid(const PGresult *rows, int row, int column)
     return id;
 }
 
+int64_t pgbinary_time(int64_t us)
+{
+    return us + PG_EPOCH_US;
+}
+
 int64_t pgbinary_time_us(const PGresult *rows, int row, int column)
 {
-    return PQgetisnull(rows, row, column) ? 0 : (int64_t)pgbinary_int(rows, row, column) + PG_EPOCH_US;
+    return PQgetisnull(rows, row, column) ? 0 : pgbinary_time((int64_t)pgbinary_int(rows, row, column));
 }

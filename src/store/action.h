@@ -80,6 +80,7 @@ struct action {
     struct uuid object_id; /* user or campaign to be made; the place is put in by the database */
     struct uuid event_id;  /* base id of its events: the k-th has k in the last four bits */
     uint32_t shard;        /* of the campaign; upkeep: the caller's */
+    bool general_road; /* a sign-up that lane_append.h cannot decide */
     int64_t queued_us;
     size_t bytes; /* memory, for the queue's bound */
     size_t text_used, text_size;

@@ -13,6 +13,9 @@
 enum {
     MAX_RETRIES = 5,
     MAX_ONE_BY_ONE = 50, /* in a batch: its shards are locked while they are applied */
+    MAX_STALE = 3,       /* in a row; then the general road for a while */
+    GENERAL_BATCHES = 16,
+    GENERAL_BATCHES_MAX = 256,
 };
 
 static void finish(struct lane *l, struct action *a, const struct action_result *r)
@@ -33,12 +36,12 @@ static void queue_front(struct lane *l, struct action *const *actions, size_t co
     }
 }
 
-static struct action *queue_pop(struct lane *l)
+static struct action *queue_take(struct lane *l, struct action **link)
 {
-    struct action *a = l->head;
-    l->head = a->next;
-    if (!l->head)
-        l->tail = &l->head;
+    struct action *a = *link;
+    *link = a->next;
+    if (!a->next)
+        l->tail = link;
     a->next = NULL;
     return a;
 }
@@ -70,6 +73,19 @@ static void requeue_batch(struct lane *l)
     l->batch_count = 0;
 }
 
+/* Nothing of the batch was sent; on_down answers what waits. */
+static void not_sent(struct lane *l)
+{
+    l->state = LANE_IDLE;
+    requeue_batch(l);
+    pglink_drop(l->link, "cannot send");
+}
+
+static void count_road(const char *road)
+{
+    metric_add(metric_get(M_LANE_ROADS, road, NULL), 1);
+}
+
 static void log_failure(struct lane *l, const char *what, const PGresult *r)
 {
     log_warn("a lane's transaction failed", "lane", l->name, "what", what, "actions",
@@ -87,26 +103,26 @@ static void count_split(struct lane *l, size_t done)
         l->split = 0;
 }
 
-/* The batch is committed, and call->results says what became of each action. */
+/* The batch is over, and the result says what became of each action. */
 static void deliver(struct lane *l)
 {
-    struct lane_call *call = &l->call;
+    struct lane_result *result = &l->result;
     size_t count = l->batch_count, again = 0;
     l->batch_count = 0;
-    for (size_t i = 0; i < call->row_count; i++)
-        if (call->rows[i].seq > l->heads[call->rows[i].shard])
-            l->heads[call->rows[i].shard] = call->rows[i].seq;
-    if (call->row_count > 0)
-        l->on_commit(l->arg, call->rows, call->row_count);
+    for (size_t i = 0; i < result->row_count; i++)
+        if (result->rows[i].seq > l->heads[result->rows[i].shard])
+            l->heads[result->rows[i].shard] = result->rows[i].seq;
+    if (result->row_count > 0)
+        l->on_commit(l->arg, result->rows, result->row_count);
     for (size_t i = 0; i < count; i++) {
-        if (call->again[i])
+        if (result->again[i])
             l->batch[again++] = l->batch[i];
         else
-            finish(l, l->batch[i], &call->results[i]);
+            finish(l, l->batch[i], &result->results[i]);
     }
     queue_front(l, l->batch, again);
     count_split(l, count - again);
-    metric_seen(M_LANE_BATCH, (int64_t)count);
+    metric_seen(M_LANE_BATCH, (int64_t)(count - again));
 }
 
 /* The input of some action: halve until it is alone. */
@@ -132,8 +148,8 @@ static void on_freed(void *arg, const struct pglink_answer *answer)
 /* Somebody held a shard's lock for too long: if its client hangs, its session is ended. */
 static void free_shards(struct lane *l)
 {
-    /* The first parameter of the call is its shards. */
-    pglink_send(l->link, "free_shards", 1, l->call.values, l->call.lengths, l->call.formats, 1, on_freed, l);
+    const int binary = 1;
+    pglink_send(l->link, "free_shards", 1, &l->shards, &l->shards_len, &binary, 1, on_freed, l);
 }
 
 static void transient(struct lane *l, const PGresult *r)
@@ -197,16 +213,17 @@ static void resolve_done(uv_work_t *work, int status)
     struct lane *l = work->data;
     (void)status;
     l->state = LANE_IDLE;
-    if (!l->lost.found || !lane_call_decode(&l->call, l->lost.found, l->batch, l->batch_count)) {
+    if (!l->lost.found || !lane_call_decode(&l->result, l->lost.found, l->batch, l->batch_count)) {
         log_error("the outcome of a batch is not known", "lane", l->name, "actions", log_int((long long)l->batch_count),
                   "reason", l->lost.why);
         metric_add(metric_get(M_LANE_ERRORS, "unknown", NULL), 1);
         fail_batch(l, ERR_OUTCOME_UNKNOWN);
     } else {
         for (size_t i = 0; i < l->batch_count; i++)
-            l->call.again[i] = l->call.results[i].events == 0;
+            l->result.again[i] = l->result.results[i].events == 0;
         log_info("the outcome of a lost batch was found", "lane", l->name, "actions",
-                 log_int((long long)l->batch_count), "events", log_int((long long)l->call.row_count));
+                 log_int((long long)l->batch_count), "events", log_int((long long)l->result.row_count));
+        lane_append_learn(l->append, l->batch, l->batch_count, &l->result);
         deliver(l);
     }
     lost_free(&l->lost);
@@ -243,9 +260,10 @@ static void resolve_start(struct lane *l)
     }
 }
 
-static void on_answer(void *arg, const struct pglink_answer *answer)
+/* A transaction that may have committed came to an end. True: it did, or nothing was changed, and `answer` says what came of
+ * it; false: that is taken care of. */
+static bool is_answered(struct lane *l, const struct pglink_answer *answer)
 {
-    struct lane *l = arg;
     const PGresult *r = answer->result;
     metric_seen(M_LANE_COMMIT, clock_mono_us() - l->sent_us);
     bool failed = r && PQresultStatus(r) != PGRES_TUPLES_OK;
@@ -253,33 +271,167 @@ static void on_answer(void *arg, const struct pglink_answer *answer)
         resolve_start(l);
         if (r) /* the session is still there, but not to be trusted */
             pglink_drop(l->link, "the outcome of a commit is in doubt");
-        return;
+        return false;
     }
     l->state = LANE_IDLE;
-    if (failed)
+    return true;
+}
+
+/* --- the general road ------------------------------------------------------------------------------------------- */
+
+static void on_applied(void *arg, const struct pglink_answer *answer)
+{
+    struct lane *l = arg;
+    const PGresult *r = answer->result;
+    if (!is_answered(l, answer))
+        return;
+    if (PQresultStatus(r) != PGRES_TUPLES_OK)
         batch_failed(l, r);
-    else if (lane_call_decode(&l->call, r, l->batch, l->batch_count)) {
+    else if (lane_call_decode(&l->result, r, l->batch, l->batch_count)) {
         l->retries = 0;
+        count_road("general");
+        lane_append_learn(l->append, l->batch, l->batch_count, &l->result);
         deliver(l);
     } else {
         log_failure(l, "bug", r);
+        lane_append_reset(l->append, NULL);
         fail_batch(l, ERR_INTERNAL);
     }
     lane_pump(l);
 }
 
+static void send_general(struct lane *l)
+{
+    l->general_left -= l->general_left > 0;
+    if (!lane_call_send(&l->call, l->link, l->batch, l->batch_count, on_applied, l))
+        not_sent(l);
+    l->shards = l->call.values[0];
+    l->shards_len = l->call.lengths[0];
+}
+
+/* --- the short road --------------------------------------------------------------------------------------------- */
+
+static void send_append(struct lane *l);
+
+/* Somebody else writes to these shards. Once in a while that costs a round trip; all the time, the general road is better. */
+static void note_stale(struct lane *l)
+{
+    if (++l->stale_streak < MAX_STALE)
+        return;
+    int doublings = l->stale_streak - MAX_STALE;
+    l->general_left = doublings < 4 ? GENERAL_BATCHES << doublings : GENERAL_BATCHES_MAX;
+}
+
+/* Whatever it was, the general road decides it. */
+static void append_failed(struct lane *l, const PGresult *r)
+{
+    lane_append_reset(l->append, NULL);
+    if (r && pg_classify(NULL, r) != PG_DATA) {
+        batch_failed(l, r);
+        return;
+    }
+    log_failure(l, "append", r);
+    for (size_t i = 0; i < l->batch_count; i++)
+        l->batch[i]->general_road = true;
+    requeue_batch(l);
+}
+
+static void on_appended(void *arg, const struct pglink_answer *answer)
+{
+    struct lane *l = arg;
+    const PGresult *r = answer->result;
+    if (!is_answered(l, answer))
+        return;
+    if (PQresultStatus(r) != PGRES_TUPLES_OK) {
+        append_failed(l, r);
+        lane_pump(l);
+        return;
+    }
+    l->retries = 0;
+    switch (lane_append_decode(l->append, r, l->batch_count, &l->result)) {
+    case APPEND_DONE:
+        count_road("short");
+        l->stale_streak = 0;
+        deliver(l);
+        break;
+    case APPEND_TAKEN:
+        count_road("taken");
+        deliver(l);
+        break;
+    case APPEND_STALE:
+        count_road("stale");
+        note_stale(l);
+        requeue_batch(l);
+        break;
+    case APPEND_BROKEN:
+        /* It may be committed: what the rows say is found as if the answer had been lost. */
+        log_failure(l, "bug", r);
+        lane_append_reset(l->append, NULL);
+        resolve_start(l);
+        pglink_drop(l->link, "an answer that cannot be read");
+        return;
+    }
+    lane_pump(l);
+}
+
+static void on_loaded(void *arg, const struct pglink_answer *answer)
+{
+    struct lane *l = arg;
+    const PGresult *r = answer->result;
+    l->state = LANE_IDLE;
+    if (!r) {
+        requeue_batch(l); /* on_down answers what waits: nothing of it was sent */
+        return;
+    }
+    count_road("load");
+    if (PQresultStatus(r) != PGRES_TUPLES_OK) {
+        append_failed(l, r);
+        lane_pump(l);
+    } else {
+        if (!lane_append_loaded(l->append, r))
+            log_failure(l, "bug", r);
+        l->state = LANE_BUSY;
+        send_append(l);
+    }
+}
+
+static void send_append(struct lane *l)
+{
+    switch (lane_append_send(l->append, l->link, l->batch, l->batch_count, on_appended, l)) {
+    case APPEND_SENT: lane_append_shards(l->append, &l->shards, &l->shards_len); break;
+    case APPEND_FAILED: not_sent(l); break;
+    case APPEND_SKIPPED:
+        l->state = LANE_IDLE;
+        requeue_batch(l);
+        lane_pump(l); /* the general road now: once, since each is marked */
+        break;
+    }
+}
+
 /* --- sending ---------------------------------------------------------------------------------------------------- */
 
-static void take_batch(struct lane *l)
+static bool goes_short(const struct lane *l, const struct action *a)
 {
-    size_t max = l->split ? l->split : (size_t)l->config->lane_batch;
+    return l->split == 0 && l->general_left == 0 && lane_append_takes(a);
+}
+
+/* The oldest action says which road; others that go the same one come along. */
+static bool take_batch(struct lane *l)
+{
+    size_t max = l->split ? l->split : (size_t)l->config->lane_batch, looked_at = 0;
+    bool road = goes_short(l, l->head);
     int one_by_one = 0;
-    while (l->head && l->batch_count < max) {
-        one_by_one += lane_call_one_by_one(l->head);
+    for (struct action **link = &l->head; *link && l->batch_count < max && looked_at < 4 * max; looked_at++) {
+        if (goes_short(l, *link) != road) {
+            link = &(*link)->next;
+            continue;
+        }
+        one_by_one += lane_call_one_by_one(*link);
         if (one_by_one > MAX_ONE_BY_ONE)
             break;
-        l->batch[l->batch_count++] = queue_pop(l);
+        l->batch[l->batch_count++] = queue_take(l, link);
     }
+    return road;
 }
 
 void lane_pump(struct lane *l)
@@ -287,14 +439,15 @@ void lane_pump(struct lane *l)
     metric_set(l->m_queue, (int64_t)(l->queued - l->batch_count));
     if (l->state != LANE_IDLE || !l->head || !pglink_room(l->link))
         return;
-    take_batch(l);
+    bool is_short = take_batch(l);
     l->state = LANE_BUSY;
     l->sent_us = clock_mono_us();
-    if (!lane_call_send(&l->call, l->link, l->batch, l->batch_count, on_answer, l)) {
-        l->state = LANE_IDLE; /* nothing was sent; on_down answers what waits */
-        requeue_batch(l);
-        pglink_drop(l->link, "cannot send");
-    }
+    if (!is_short)
+        send_general(l);
+    else if (lane_append_knows(l->append, l->batch, l->batch_count))
+        send_append(l);
+    else if (!lane_append_load(l->append, l->link, l->batch, l->batch_count, on_loaded, l))
+        not_sent(l);
 }
 
 enum err lane_submit(struct lane *l, struct action *a)
@@ -340,6 +493,7 @@ static void on_up(void *arg)
         shorter = shorter || l->setup_heads[i] < l->heads[i];
         l->heads[i] = l->setup_heads[i]; /* a lower bound is always safe: searches begin there */
     }
+    lane_append_reset(l->append, l->heads);
     if (shorter)
         l->on_past_lost(l->arg);
     metric_set(l->m_up, 1);
@@ -359,6 +513,8 @@ void lane_start(struct lane *l)
 {
     l->tail = &l->head;
     l->batch = xcalloc((size_t)l->config->lane_batch, sizeof *l->batch);
+    l->append = lane_append_new((size_t)l->config->lane_batch, (size_t)(l->config->campaign_cache / l->config->lanes),
+                                l->installation->shards);
     l->heads = xcalloc(l->installation->shards, sizeof *l->heads);
     l->setup_heads = xcalloc(l->installation->shards, sizeof *l->setup_heads);
     l->m_queue = metric_get(M_LANE_QUEUE, l->name, NULL);
@@ -384,6 +540,8 @@ void lane_close(struct lane *l, void (*on_closed)(void *arg), void *arg)
 void lane_free(struct lane *l)
 {
     lane_call_free(&l->call);
+    lane_append_free(l->append);
+    lane_result_free(&l->result);
     free(l->batch);
     free(l->heads);
     free(l->setup_heads);

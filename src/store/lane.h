@@ -1,6 +1,6 @@
 /* One lane: a write connection with its queue. Internal to the store; lanes.h is the door. Loop thread only.
  *
- *   IDLE ──batch sent──▶ BUSY ──commit came back──▶ IDLE
+ *   IDLE ──batch sent──▶ BUSY ──commit came back──▶ IDLE      (short road: what is not known is loaded first)
  *                          └──connection lost──▶ RESOLVING (pool thread) ──outcome known or deadline──▶ IDLE
  */
 #ifndef TIDINGS_STORE_LANE_H
@@ -12,6 +12,7 @@
 
 #include "core/metrics.h"
 #include "core/pglink.h"
+#include "store/lane_append.h"
 #include "store/lane_call.h"
 #include "store/lane_session.h"
 #include "store/lanes.h"
@@ -39,7 +40,13 @@ struct lane {
     size_t split_left; /* … among so many actions */
     int retries;       /* of the present batch, for serialization failures and deadlocks */
     int64_t sent_us;
-    struct lane_call call;
+    struct lane_call call;      /* the general road */
+    struct lane_append *append; /* the short road */
+    struct lane_result result;
+    const char *shards; /* of the batch in flight, as a parameter */
+    int shards_len;
+    int stale_streak; /* batches in a row for which the short road knew too little: others write here */
+    int general_left; /* so many batches go the general road meanwhile */
 
     int64_t key;          /* the session's lock; a new one per connection */
     int64_t *heads;       /* per shard: last seq known */

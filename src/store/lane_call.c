@@ -215,10 +215,10 @@ static struct text get_text(const PGresult *r, int row, int column)
     return (struct text){PQgetvalue(r, row, column), (size_t)PQgetlength(r, row, column)};
 }
 
-static void decode_event(struct lane_call *call, const PGresult *r, int i, const struct action *a,
+static void decode_event(struct lane_result *out, const PGresult *r, int i, const struct action *a,
                          struct action_result *result)
 {
-    struct event_row *row = &call->rows[call->row_count++];
+    struct event_row *row = &out->rows[out->row_count++];
     struct text data = get_text(r, i, C_DATA);
     *row = (struct event_row){
         .shard = (uint32_t)pgbinary_int(r, i, C_SHARD),
@@ -233,36 +233,7 @@ static void decode_event(struct lane_call *call, const PGresult *r, int i, const
         .data = data.data,
         .data_len = data.len,
     };
-    result->events++;
-    result->at_us = row->at_us;
-    if (row->version > result->version)
-        result->version = row->version;
-}
-
-static int compare_rows(const void *a, const void *b)
-{
-    const struct event_row *x = a, *y = b;
-    if (x->shard != y->shard)
-        return x->shard < y->shard ? -1 : 1;
-    return x->seq < y->seq ? -1 : x->seq > y->seq;
-}
-
-static void decode_reserve(struct lane_call *call, size_t rows, size_t count)
-{
-    if (rows > call->row_size) {
-        call->row_size = rows;
-        call->rows = xrealloc(call->rows, rows * sizeof *call->rows);
-    }
-    if (count > call->result_size) {
-        call->result_size = count;
-        call->results = xrealloc(call->results, count * sizeof *call->results);
-        call->again = xrealloc(call->again, count * sizeof *call->again);
-    }
-    call->row_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        call->results[i] = (struct action_result){.err = ERR_INTERNAL};
-        call->again[i] = false;
-    }
+    lane_result_count(result, row);
 }
 
 /* A row without an event: only an outcome, or an answer given before. */
@@ -274,32 +245,32 @@ static void decode_outcome(const PGresult *r, int i, struct action_result *resul
     result->at_us = pgbinary_time_us(r, i, C_AT);
 }
 
-bool lane_call_decode(struct lane_call *call, const PGresult *result, struct action *const *batch, size_t count)
+bool lane_call_decode(struct lane_result *out, const PGresult *r, struct action *const *batch, size_t count)
 {
-    int rows = PQntuples(result);
-    if (PQnfields(result) != COLUMNS)
+    int rows = PQntuples(r);
+    if (PQnfields(r) != COLUMNS)
         return false;
-    decode_reserve(call, (size_t)rows, count);
+    lane_result_begin(out, (size_t)rows, count);
     for (int i = 0; i < rows; i++) {
-        size_t of = (size_t)pgbinary_int(result, i, C_OF_ACTION) - 1;
-        size_t outcome = (size_t)pgbinary_int(result, i, C_ERR);
+        size_t of = (size_t)pgbinary_int(r, i, C_OF_ACTION) - 1;
+        size_t outcome = (size_t)pgbinary_int(r, i, C_ERR);
         if (of >= count || outcome >= sizeof outcomes / sizeof *outcomes)
             return false;
-        struct action_result *a = &call->results[of];
+        struct action_result *a = &out->results[of];
         bool first = a->err == ERR_INTERNAL; /* of this action: what it says besides its event counts for all */
-        call->again[of] = outcome == OUT_AGAIN;
+        out->again[of] = outcome == OUT_AGAIN;
         a->err = outcomes[outcome];
         if (first) {
-            a->id = pgbinary_uuid(result, i, C_OBJECT_ID);
-            a->place = (uint32_t)pgbinary_int(result, i, C_PLACE);
-            a->extra = get_text(result, i, C_EXTRA);
+            a->id = pgbinary_uuid(r, i, C_OBJECT_ID);
+            a->place = (uint32_t)pgbinary_int(r, i, C_PLACE);
+            a->extra = get_text(r, i, C_EXTRA);
         }
-        if (!PQgetisnull(result, i, C_SEQ))
-            decode_event(call, result, i, batch[of], a);
+        if (!PQgetisnull(r, i, C_SEQ))
+            decode_event(out, r, i, batch[of], a);
         else
-            decode_outcome(result, i, a);
+            decode_outcome(r, i, a);
     }
-    qsort(call->rows, call->row_count, sizeof *call->rows, compare_rows);
+    lane_result_sort(out);
     return true;
 }
 
@@ -307,8 +278,5 @@ void lane_call_free(struct lane_call *call)
 {
     for (int i = 0; i < LANE_CALL_PARAMS; i++)
         pgarray_free(&call->arrays[i]);
-    free(call->rows);
-    free(call->results);
-    free(call->again);
     memset(call, 0, sizeof *call);
 }

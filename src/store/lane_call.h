@@ -1,4 +1,5 @@
-/* The call of a lane: a batch of actions as the parameters of one SQL function, and its rows as results. Loop thread. */
+/* The call of a lane: a batch of actions as the parameters of one SQL function, and its rows as results. This is the general
+ * road, which every action can go. Loop thread. */
 #ifndef TIDINGS_STORE_LANE_CALL_H
 #define TIDINGS_STORE_LANE_CALL_H
 
@@ -7,8 +8,8 @@
 #include <stddef.h>
 
 #include "core/pglink.h"
-#include "domain/event.h"
 #include "store/action.h"
+#include "store/lane_result.h"
 #include "store/pgarray.h"
 
 #define LANE_CALL_PARAMS 29
@@ -19,11 +20,6 @@ struct lane_call {
     const char *values[LANE_CALL_PARAMS];
     int lengths[LANE_CALL_PARAMS];
     int formats[LANE_CALL_PARAMS];
-    struct event_row *rows; /* decoded events, in seq order per shard */
-    size_t row_count, row_size;
-    struct action_result *results; /* one per action of the batch */
-    bool *again;                   /* this action depends on another of the batch: it must come again */
-    size_t result_size;
 };
 
 /* Whether an action is applied one by one, which costs about a millisecond; the others are applied set-wise. */
@@ -36,9 +32,9 @@ bool lane_call_prepare(PGconn *conn, char *why, size_t why_size);
 bool lane_call_send(struct lane_call *call, struct pglink *link, struct action **batch, size_t count, pglink_done done,
                     void *arg);
 
-/* Reads the rows (of a lane call or of lane_outcome) into call->results, call->again and call->rows; text in them points
- * into result. False: the rows are not what the function promises (a bug). An action without a row keeps ERR_INTERNAL. */
-bool lane_call_decode(struct lane_call *call, const PGresult *result, struct action *const *batch, size_t count);
+/* Reads the rows (of a lane call or of lane_outcome) into out; text in it points into rows. False: the rows are not what the
+ * function promises (a bug). An action without a row keeps ERR_INTERNAL. */
+bool lane_call_decode(struct lane_result *out, const PGresult *rows, struct action *const *batch, size_t count);
 
 void lane_call_free(struct lane_call *call);
 

@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/pg.h"
+#include "store/lane_append.h"
 #include "store/lane_call.h"
 
 /* Plans must not depend on statistics: index scans for look-ups, hash joins for the batch's own small sets. */
@@ -100,7 +101,8 @@ bool lane_session_setup(PGconn *conn, const struct config *config, const struct 
     return schema_check(conn, why, why_size) && check_server(conn, why, why_size) &&
            pg_run(conn, PINS, why, why_size) && pg_run(conn, timeout, why, why_size) &&
            query_one(conn, lock, ignored, sizeof ignored, why, why_size) &&
-           read_heads(conn, installation->shards, heads, why, why_size) && lane_call_prepare(conn, why, why_size);
+           read_heads(conn, installation->shards, heads, why, why_size) && lane_call_prepare(conn, why, why_size) &&
+           lane_append_prepare(conn, why, why_size);
 }
 
 /* The session that ran the batch is ended, whoever it is, and its lock taken: nothing of it can commit any more. */

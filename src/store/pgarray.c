@@ -29,6 +29,13 @@ void pgarray_int(struct pgarray *a, int32_t value)
     a->count++;
 }
 
+void pgarray_bigint(struct pgarray *a, int64_t value)
+{
+    buf_add_u32be(&a->buf, sizeof value);
+    buf_add_u64be(&a->buf, (uint64_t)value);
+    a->count++;
+}
+
 void pgarray_uuid(struct pgarray *a, struct uuid id)
 {
     buf_add_u32be(&a->buf, sizeof id.b);
@@ -60,4 +67,53 @@ void pgarray_end(struct pgarray *a)
 void pgarray_free(struct pgarray *a)
 {
     buf_free(&a->buf);
+}
+
+/* --- reading ---------------------------------------------------------------------------------------------------- */
+
+static uint32_t get_u32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+bool pgarray_read(struct pgarray_elements *e, const char *data, size_t len)
+{
+    enum { HEAD_SIZE = 20 };
+    const uint8_t *p = (const uint8_t *)data;
+    *e = (struct pgarray_elements){0};
+    if (!data || (len >= OFFSET_SIZE && get_u32(p) == 0))
+        return true;
+    if (len < HEAD_SIZE || get_u32(p) != 1)
+        return false;
+    e->left = get_u32(p + OFFSET_SIZE);
+    e->at = p + HEAD_SIZE;
+    e->end = p + len;
+    return true;
+}
+
+bool pgarray_next(struct pgarray_elements *e, const uint8_t **value, size_t *len)
+{
+    *value = NULL;
+    *len = 0;
+    if (e->left == 0 || e->end - e->at < 4)
+        return false;
+    uint32_t size = get_u32(e->at);
+    e->at += 4;
+    e->left--;
+    if (size == UINT32_MAX)
+        return true;
+    if (size > (size_t)(e->end - e->at))
+        return false;
+    *value = e->at;
+    *len = size;
+    e->at += size;
+    return true;
+}
+
+int64_t pgarray_int_of(const uint8_t *value, size_t len)
+{
+    uint64_t v = len > 0 && value[0] & 0x80 ? UINT64_MAX : 0;
+    for (size_t i = 0; i < len; i++)
+        v = v << 8 | value[i];
+    return (int64_t)v;
 }

@@ -61,7 +61,7 @@ static void add_row(PGresult *r, int row, uint32_t of, uint32_t err, struct uuid
 static void test_results(void **state)
 {
     (void)state;
-    struct lane_call call = {0};
+    struct lane_result result = {0};
     struct action *batch[4];
     for (int i = 0; i < 4; i++) {
         batch[i] = action_new(ACTION_SIGN_UP, 0);
@@ -73,44 +73,44 @@ static void test_results(void **state)
     add_row(r, 1, 1, 0, user, 5, 11);
     add_row(r, 2, 2, 2, user, 0, 0); /* address taken */
     add_row(r, 3, 3, 9, user, 0, 0); /* again */
-    assert_true(lane_call_decode(&call, r, batch, 4));
-    assert_int_equal(call.results[0].err, ERR_NONE);
-    assert_int_equal(call.results[0].events, 2);
-    assert_int_equal(call.results[0].version, 12);
-    assert_int_equal(call.results[0].place, 9);
-    assert_int_equal(call.results[0].at_us, 946684801000000);
-    assert_true(uuid_equal(call.results[0].id, user));
-    assert_int_equal(call.results[1].err, ERR_EMAIL_TAKEN);
-    assert_true(uuid_equal(call.results[1].id, user));
-    assert_true(call.again[2]);
-    assert_int_equal(call.results[3].err, ERR_INTERNAL); /* no row came for it */
-    assert_false(call.again[3]);
-    assert_int_equal(call.row_count, 2);
-    assert_int_equal(call.rows[0].seq, 5); /* the relay wants them in order */
-    assert_int_equal(call.rows[1].seq, 6);
-    assert_true(uuid_equal(call.rows[0].campaign_id, batch[0]->campaign_id));
+    assert_true(lane_call_decode(&result, r, batch, 4));
+    assert_int_equal(result.results[0].err, ERR_NONE);
+    assert_int_equal(result.results[0].events, 2);
+    assert_int_equal(result.results[0].version, 12);
+    assert_int_equal(result.results[0].place, 9);
+    assert_int_equal(result.results[0].at_us, 946684801000000);
+    assert_true(uuid_equal(result.results[0].id, user));
+    assert_int_equal(result.results[1].err, ERR_EMAIL_TAKEN);
+    assert_true(uuid_equal(result.results[1].id, user));
+    assert_true(result.again[2]);
+    assert_int_equal(result.results[3].err, ERR_INTERNAL); /* no row came for it */
+    assert_false(result.again[3]);
+    assert_int_equal(result.row_count, 2);
+    assert_int_equal(result.rows[0].seq, 5); /* the relay wants them in order */
+    assert_int_equal(result.rows[1].seq, 6);
+    assert_true(uuid_equal(result.rows[0].campaign_id, batch[0]->campaign_id));
     PQclear(r);
     for (int i = 0; i < 4; i++)
         action_free(batch[i]);
-    lane_call_free(&call);
+    lane_result_free(&result);
 }
 
 static void test_refuses_nonsense(void **state)
 {
     (void)state;
-    struct lane_call call = {0};
+    struct lane_result result = {0};
     struct action *batch[1] = {action_new(ACTION_VERIFY, 0)};
     PGresult *wide = make_result(COLUMNS - 1);
-    assert_false(lane_call_decode(&call, wide, batch, 1));
+    assert_false(lane_call_decode(&result, wide, batch, 1));
     PQclear(wide);
     for (uint32_t of = 0; of < 4; of++) {
         PGresult *r = make_result(COLUMNS);
         add_row(r, 0, of, 0, uuid_v7(), 1, 1);
-        assert_int_equal(lane_call_decode(&call, r, batch, 1), of == 1);
+        assert_int_equal(lane_call_decode(&result, r, batch, 1), of == 1);
         PQclear(r);
     }
     action_free(batch[0]);
-    lane_call_free(&call);
+    lane_result_free(&result);
 }
 
 static void test_action_text(void **state)
