@@ -119,7 +119,7 @@ void campaigns_put(struct campaigns *c, const struct campaign *loaded)
     e->landing_url = copy_text(loaded->landing_url);
     e->milestones = bytes ? memcpy(xmalloc(bytes), loaded->milestones, bytes) : NULL;
     e->age = c->ages[e->shard];
-    e->used_in = 0;
+    e->used_in = c->batch; /* the next ones that are put must not push it out */
     e->loaded_us = clock_mono_us();
 }
 
