@@ -223,7 +223,7 @@ static void resolve_done(uv_work_t *work, int status)
             l->result.again[i] = l->result.results[i].events == 0;
         log_info("the outcome of a lost batch was found", "lane", l->name, "actions",
                  log_int((long long)l->batch_count), "events", log_int((long long)l->result.row_count));
-        lane_append_learn(l->append, l->batch, l->batch_count, &l->result);
+        lane_known_learn(&l->known, l->batch, l->batch_count, &l->result);
         deliver(l);
     }
     lost_free(&l->lost);
@@ -290,11 +290,11 @@ static void on_applied(void *arg, const struct pglink_answer *answer)
     else if (lane_call_decode(&l->result, r, l->batch, l->batch_count)) {
         l->retries = 0;
         count_road("general");
-        lane_append_learn(l->append, l->batch, l->batch_count, &l->result);
+        lane_known_learn(&l->known, l->batch, l->batch_count, &l->result);
         deliver(l);
     } else {
         log_failure(l, "bug", r);
-        lane_append_reset(l->append, NULL);
+        lane_known_reset(&l->known, NULL);
         fail_batch(l, ERR_INTERNAL);
     }
     lane_pump(l);
@@ -325,7 +325,7 @@ static void note_stale(struct lane *l)
 /* Whatever it was, the general road decides it. */
 static void append_failed(struct lane *l, const PGresult *r)
 {
-    lane_append_reset(l->append, NULL);
+    lane_known_reset(&l->known, NULL);
     if (r && pg_classify(NULL, r) != PG_DATA) {
         batch_failed(l, r);
         return;
@@ -366,7 +366,7 @@ static void on_appended(void *arg, const struct pglink_answer *answer)
     case APPEND_BROKEN:
         /* It may be committed: what the rows say is found as if the answer had been lost. */
         log_failure(l, "bug", r);
-        lane_append_reset(l->append, NULL);
+        lane_known_reset(&l->known, NULL);
         resolve_start(l);
         pglink_drop(l->link, "an answer that cannot be read");
         return;
@@ -388,7 +388,7 @@ static void on_loaded(void *arg, const struct pglink_answer *answer)
         append_failed(l, r);
         lane_pump(l);
     } else {
-        if (!lane_append_loaded(l->append, r))
+        if (!lane_known_answer(&l->known, r))
             log_failure(l, "bug", r);
         l->state = LANE_BUSY;
         send_append(l);
@@ -444,9 +444,9 @@ void lane_pump(struct lane *l)
     l->sent_us = clock_mono_us();
     if (!is_short)
         send_general(l);
-    else if (lane_append_knows(l->append, l->batch, l->batch_count))
+    else if (lane_known_has(&l->known, l->batch, l->batch_count))
         send_append(l);
-    else if (!lane_append_load(l->append, l->link, l->batch, l->batch_count, on_loaded, l))
+    else if (!lane_known_ask(&l->known, l->link, l->batch, l->batch_count, on_loaded, l))
         not_sent(l);
 }
 
@@ -493,7 +493,7 @@ static void on_up(void *arg)
         shorter = shorter || l->setup_heads[i] < l->heads[i];
         l->heads[i] = l->setup_heads[i]; /* a lower bound is always safe: searches begin there */
     }
-    lane_append_reset(l->append, l->heads);
+    lane_known_reset(&l->known, l->heads);
     if (shorter)
         l->on_past_lost(l->arg);
     metric_set(l->m_up, 1);
@@ -513,8 +513,9 @@ void lane_start(struct lane *l)
 {
     l->tail = &l->head;
     l->batch = xcalloc((size_t)l->config->lane_batch, sizeof *l->batch);
-    l->append = lane_append_new((size_t)l->config->lane_batch, (size_t)(l->config->campaign_cache / l->config->lanes),
-                                l->installation->shards);
+    lane_known_init(&l->known, (size_t)l->config->lane_batch, (size_t)(l->config->campaign_cache / l->config->lanes),
+                    l->installation->shards);
+    l->append = lane_append_new((size_t)l->config->lane_batch, &l->known);
     l->heads = xcalloc(l->installation->shards, sizeof *l->heads);
     l->setup_heads = xcalloc(l->installation->shards, sizeof *l->setup_heads);
     l->m_queue = metric_get(M_LANE_QUEUE, l->name, NULL);
@@ -541,6 +542,7 @@ void lane_free(struct lane *l)
 {
     lane_call_free(&l->call);
     lane_append_free(l->append);
+    lane_known_free(&l->known);
     lane_result_free(&l->result);
     free(l->batch);
     free(l->heads);

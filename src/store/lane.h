@@ -14,6 +14,7 @@
 #include "core/pglink.h"
 #include "store/lane_append.h"
 #include "store/lane_call.h"
+#include "store/lane_known.h"
 #include "store/lane_session.h"
 #include "store/lanes.h"
 
@@ -41,7 +42,8 @@ struct lane {
     int retries;       /* of the present batch, for serialization failures and deadlocks */
     int64_t sent_us;
     struct lane_call call;      /* the general road */
-    struct lane_append *append; /* the short road */
+    struct lane_append *append; /* the short road, … */
+    struct lane_known known;    /* … and what it goes by */
     struct lane_result result;
     const char *shards; /* of the batch in flight, as a parameter */
     int shards_len;

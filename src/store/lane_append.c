@@ -5,12 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/clock.h"
 #include "core/hash.h"
 #include "core/members.h"
 #include "core/pg.h"
 #include "core/pgbinary.h"
-#include "store/campaigns.h"
 #include "store/pgarray.h"
 
 /* Parameters of lane_append, all of them arrays: name, element type. */
@@ -37,23 +35,9 @@ static const uint32_t element_oid[] = {
 #undef PARAM_OID
 };
 
-/* Columns of lane_append's row, its states, and the columns of lane_load's rows. */
+/* Columns of lane_append's row, and its states. */
 enum { A_STATE, A_TIMES, A_TAKEN, A_TAKEN_BY, A_REFERRERS, A_COLUMNS };
 enum { STATE_APPENDED, STATE_STALE, STATE_TAKEN };
-enum {
-    L_SHARD,
-    L_HEAD,
-    L_ID,
-    L_NO,
-    L_ACCOUNT,
-    L_ACCOUNT_ID,
-    L_VERSION,
-    L_PLACES,
-    L_CLOSED,
-    L_MILESTONES,
-    L_LANDING_URL,
-    L_COLUMNS
-};
 
 /* Where the referrer's id stands in the data of referral.created: after {"referral_id":"…","referrer_id":" */
 enum { REFERRER_AT = 69, UUID_CHARS = UUID_TEXT_SIZE - 1 };
@@ -70,12 +54,7 @@ struct made {
 };
 
 struct lane_append {
-    size_t batch_size;
-    struct campaigns *campaigns;
-    uint32_t shards;
-    int64_t *heads; /* by shard: the last seq, where it is known */
-    bool *known;
-
+    struct lane_known *known;
     struct pgarray arrays[PARAM_COUNT];
     const char *values[PARAM_COUNT];
     int lengths[PARAM_COUNT], formats[PARAM_COUNT];
@@ -90,27 +69,20 @@ struct lane_append {
     struct event_row *rows;
     size_t row_count;
     struct buf text; /* the rows' data; until it is complete they hold offsets in it */
-    uint64_t *seen;  /* hashes of its addresses: an open table of seen_size */
-    size_t seen_size;
+    struct seen addresses;
 };
 
-struct lane_append *lane_append_new(size_t batch, size_t campaigns, uint32_t shards)
+struct lane_append *lane_append_new(size_t batch, struct lane_known *known)
 {
     struct lane_append *p = xcalloc(1, sizeof *p);
-    p->batch_size = batch;
-    p->shards = shards;
-    p->campaigns = campaigns_new(campaigns > batch ? campaigns : batch, shards);
-    p->heads = xcalloc(shards, sizeof *p->heads);
-    p->known = xcalloc(shards, sizeof *p->known);
-    p->slots = xcalloc(shards, sizeof *p->slots);
-    p->slot_shard = xcalloc(shards + 1, sizeof *p->slot_shard);
-    p->next_seq = xcalloc(shards, sizeof *p->next_seq);
+    p->known = known;
+    p->slots = xcalloc(known->shards, sizeof *p->slots);
+    p->slot_shard = xcalloc(known->shards + 1, sizeof *p->slot_shard);
+    p->next_seq = xcalloc(known->shards, sizeof *p->next_seq);
     p->made = xcalloc(batch, sizeof *p->made);
     p->user_of = xcalloc(batch, sizeof *p->user_of);
     p->rows = xcalloc(batch * MAX_EVENTS, sizeof *p->rows);
-    for (p->seen_size = 16; p->seen_size < 2 * batch; p->seen_size *= 2)
-        ;
-    p->seen = xcalloc(p->seen_size, sizeof *p->seen);
+    seen_init(&p->addresses, batch);
     return p;
 }
 
@@ -118,19 +90,16 @@ void lane_append_free(struct lane_append *p)
 {
     if (!p)
         return;
-    campaigns_free(p->campaigns);
     for (int i = 0; i < PARAM_COUNT; i++)
         pgarray_free(&p->arrays[i]);
     buf_free(&p->text);
-    free(p->heads);
-    free(p->known);
     free(p->slots);
     free(p->slot_shard);
     free(p->next_seq);
     free(p->made);
     free(p->user_of);
     free(p->rows);
-    free(p->seen);
+    seen_free(&p->addresses);
     free(p);
 }
 
@@ -142,7 +111,7 @@ bool lane_append_prepare(PGconn *conn, char *why, size_t why_size)
         snprintf(sql + used, sizeof sql - used, "$%d%c", i, i < PARAM_COUNT ? ',' : ')');
     }
     return pg_prepare(conn, "lane_append", sql, why, why_size) &&
-           pg_prepare(conn, "lane_load", "select * from lane_load($1, $2)", why, why_size);
+           pg_prepare(conn, "lane_load", "select * from lane_load($1, $2)", why, why_size); /* lane_known.c */
 }
 
 bool lane_append_takes(const struct action *a)
@@ -150,53 +119,7 @@ bool lane_append_takes(const struct action *a)
     return a->kind == ACTION_SIGN_UP && !a->key.given && !a->general_road;
 }
 
-/* --- what is known ---------------------------------------------------------------------------------------------- */
-
-static void forget_shard(struct lane_append *p, uint32_t shard)
-{
-    p->known[shard] = false;
-    campaigns_forget_shard(p->campaigns, shard);
-}
-
-void lane_append_reset(struct lane_append *p, const int64_t *heads)
-{
-    for (uint32_t i = 0; i < p->shards; i++) {
-        forget_shard(p, i);
-        if (heads) {
-            p->heads[i] = heads[i];
-            p->known[i] = true;
-        }
-    }
-}
-
-static bool is_known(struct lane_append *p, const struct action *a)
-{
-    return p->known[a->shard] && campaigns_find(p->campaigns, a->campaign_id);
-}
-
-bool lane_append_knows(struct lane_append *p, struct action *const *batch, size_t count)
-{
-    campaigns_begin(p->campaigns);
-    for (size_t i = 0; i < count; i++)
-        if (!is_known(p, batch[i]))
-            return false;
-    return true;
-}
-
-/* True for the first that has this value: it is entered. Another one with the same hash counts as the same. */
-static bool first_seen(struct lane_append *p, uint64_t hash)
-{
-    if (hash == 0)
-        hash = 1; /* 0 stands for an empty place */
-    for (size_t i = hash & (p->seen_size - 1);; i = (i + 1) & (p->seen_size - 1)) {
-        if (p->seen[i] == hash)
-            return false;
-        if (p->seen[i] == 0) {
-            p->seen[i] = hash;
-            return true;
-        }
-    }
-}
+/* --- sending ---------------------------------------------------------------------------------------------------- */
 
 static void slots_clear(struct lane_append *p)
 {
@@ -238,82 +161,6 @@ static void arrays_end(struct lane_append *p)
         p->formats[i] = 1;
     }
 }
-
-bool lane_append_load(struct lane_append *p, struct pglink *link, struct action *const *batch, size_t count,
-                      pglink_done done, void *arg)
-{
-    struct pgarray *shards = &p->arrays[P_SHARDS], *ids = &p->arrays[U_ID];
-    memset(p->seen, 0, p->seen_size * sizeof *p->seen);
-    slots_make(p, batch, count);
-    pgarray_begin(shards, PG_OID_INT4);
-    pgarray_begin(ids, PG_OID_UUID);
-    for (size_t i = 1; i <= p->slot_count; i++)
-        pgarray_int(shards, (int32_t)p->slot_shard[i]);
-    for (size_t i = 0; i < count; i++)
-        if (!is_known(p, batch[i]) && first_seen(p, hash64(batch[i]->campaign_id.b, sizeof batch[i]->campaign_id.b)))
-            pgarray_uuid(ids, batch[i]->campaign_id);
-    pgarray_end(shards);
-    pgarray_end(ids);
-    const char *values[] = {shards->buf.data, ids->buf.data};
-    const int lengths[] = {(int)shards->buf.len, (int)ids->buf.len}, formats[] = {1, 1};
-    return pglink_send(link, "lane_load", 2, values, lengths, formats, 1, done, arg);
-}
-
-/* A head that is not as expected: somebody else wrote there, so what was known of the shard's campaigns is out of date. */
-static void load_head(struct lane_append *p, uint32_t shard, int64_t head)
-{
-    if (!p->known[shard] || p->heads[shard] != head)
-        forget_shard(p, shard);
-    p->heads[shard] = head;
-    p->known[shard] = true;
-}
-
-static bool load_campaign(struct lane_append *p, const PGresult *rows, int i)
-{
-    struct pgarray_elements milestones;
-    const uint8_t *value;
-    size_t len;
-    struct campaign c = {
-        .id = pgbinary_uuid(rows, i, L_ID),
-        .account_id = pgbinary_uuid(rows, i, L_ACCOUNT_ID),
-        .no = (uint32_t)pgbinary_int(rows, i, L_NO),
-        .account_no = (uint32_t)pgbinary_int(rows, i, L_ACCOUNT),
-        .shard = (uint32_t)pgbinary_int(rows, i, L_SHARD),
-        .version = (int64_t)pgbinary_int(rows, i, L_VERSION),
-        .places = (uint32_t)pgbinary_int(rows, i, L_PLACES),
-        .closed = pgbinary_int(rows, i, L_CLOSED) != 0,
-    };
-    if (c.shard >= p->shards ||
-        !pgarray_read(&milestones, PQgetvalue(rows, i, L_MILESTONES), (size_t)PQgetlength(rows, i, L_MILESTONES)))
-        return false;
-    if (!PQgetisnull(rows, i, L_LANDING_URL))
-        c.landing_url = (struct text){PQgetvalue(rows, i, L_LANDING_URL), (size_t)PQgetlength(rows, i, L_LANDING_URL)};
-    c.milestones = xcalloc(milestones.left + 1, sizeof *c.milestones);
-    while (pgarray_next(&milestones, &value, &len))
-        c.milestones[c.milestone_count++] = (int32_t)pgarray_int_of(value, len);
-    campaigns_put(p->campaigns, &c);
-    free(c.milestones);
-    return milestones.left == 0;
-}
-
-bool lane_append_loaded(struct lane_append *p, const PGresult *rows)
-{
-    bool ok = PQnfields(rows) == L_COLUMNS;
-    /* Heads come first: they may say that the rest is to be forgotten. */
-    for (int i = 0; ok && i < PQntuples(rows); i++) {
-        uint32_t shard = (uint32_t)pgbinary_int(rows, i, L_SHARD);
-        ok = shard < p->shards;
-        if (ok && PQgetisnull(rows, i, L_ID))
-            load_head(p, shard, (int64_t)pgbinary_int(rows, i, L_HEAD));
-    }
-    for (int i = 0; ok && i < PQntuples(rows); i++)
-        ok = PQgetisnull(rows, i, L_ID) || load_campaign(p, rows, i);
-    if (!ok)
-        lane_append_reset(p, NULL);
-    return ok;
-}
-
-/* --- sending ---------------------------------------------------------------------------------------------------- */
 
 static struct event_row *add_row(struct lane_append *p, const struct action *a, struct campaign *c,
                                  enum event_type type, int k)
@@ -418,12 +265,13 @@ static bool is_milestone(const struct campaign *c, uint32_t place)
 /* Whether the sign-up is sure to succeed, but for an address that is taken. The others come again. */
 static bool can_append(struct lane_append *p, struct action *a, const struct campaign *c)
 {
-    if (!c || !p->known[a->shard] || c->closed || (a->account_no != 0 && a->account_no != c->account_no) ||
+    if (!c || !p->known->has_head[a->shard] || c->closed || (a->account_no != 0 && a->account_no != c->account_no) ||
         a->referrer_place > c->places) {
         a->general_road = true;
         return false;
     }
-    return first_seen(p, hash64(a->email_key.data, a->email_key.len) ^ (uint64_t)c->no * 0x9e3779b97f4a7c15U);
+    return seen_first(&p->addresses,
+                      hash64(a->email_key.data, a->email_key.len) ^ (uint64_t)c->no * 0x9e3779b97f4a7c15U);
 }
 
 static void append(struct lane_append *p, struct action *a, size_t i, struct campaign *c)
@@ -449,20 +297,20 @@ static void append(struct lane_append *p, struct action *a, size_t i, struct cam
 enum append_sent lane_append_send(struct lane_append *p, struct pglink *link, struct action *const *batch, size_t count,
                                   pglink_done done, void *arg)
 {
-    memset(p->seen, 0, p->seen_size * sizeof *p->seen);
+    seen_clear(&p->addresses);
     buf_clear(&p->text);
     p->row_count = 0;
     arrays_begin(p);
-    campaigns_begin(p->campaigns);
+    campaigns_begin(p->known->campaigns);
     slots_make(p, batch, count);
     for (size_t i = 1; i <= p->slot_count; i++) {
         uint32_t shard = p->slot_shard[i];
-        p->next_seq[shard] = p->heads[shard] + 1;
+        p->next_seq[shard] = p->known->heads[shard] + 1;
         pgarray_int(&p->arrays[P_SHARDS], (int32_t)shard);
-        pgarray_bigint(&p->arrays[P_HEADS], p->heads[shard]);
+        pgarray_bigint(&p->arrays[P_HEADS], p->known->heads[shard]);
     }
     for (size_t i = 0; i < count; i++) {
-        struct campaign *c = campaigns_find(p->campaigns, batch[i]->campaign_id);
+        struct campaign *c = campaigns_find(p->known->campaigns, batch[i]->campaign_id);
         p->made[i] = (struct made){0};
         if (can_append(p, batch[i], c))
             append(p, batch[i], i, c);
@@ -537,7 +385,7 @@ static void commit_known(struct lane_append *p, const struct made *m)
     m->campaign->batch_places = m->campaign->batch_events = 0;
     for (int k = 0; k < m->rows; k++) {
         const struct event_row *row = &p->rows[m->first_row + (size_t)k];
-        p->heads[row->shard] = row->seq;
+        p->known->heads[row->shard] = row->seq;
     }
 }
 
@@ -587,7 +435,7 @@ static enum append_outcome taken(struct lane_append *p, const PGresult *answer, 
 static enum append_outcome stale(struct lane_append *p, size_t count, struct lane_result *out)
 {
     for (size_t i = 1; i <= p->slot_count; i++)
-        forget_shard(p, p->slot_shard[i]);
+        lane_known_forget(p->known, p->slot_shard[i]);
     for (size_t i = 0; i < count; i++)
         out->again[i] = true;
     return APPEND_STALE;
@@ -604,38 +452,5 @@ enum append_outcome lane_append_decode(struct lane_append *p, const PGresult *ro
     case STATE_STALE: return stale(p, count, out);
     case STATE_TAKEN: return taken(p, row, count, out);
     default: return APPEND_BROKEN;
-    }
-}
-
-/* --- the general road's batches --------------------------------------------------------------------------------- */
-
-/* Events that follow on what was known are all that happened in their shard. */
-static void learn_row(struct lane_append *p, const struct event_row *row)
-{
-    if (p->known[row->shard] && row->seq != p->heads[row->shard] + 1)
-        forget_shard(p, row->shard);
-    p->heads[row->shard] = row->seq;
-    struct campaign *c = campaigns_find(p->campaigns, row->campaign_id);
-    if (c && row->version == c->version + 1)
-        c->version++;
-    else if (c)
-        campaigns_forget(p->campaigns, row->campaign_id);
-}
-
-void lane_append_learn(struct lane_append *p, struct action *const *batch, size_t count,
-                       const struct lane_result *result)
-{
-    campaigns_begin(p->campaigns);
-    for (size_t i = 0; i < result->row_count; i++)
-        learn_row(p, &result->rows[i]);
-    for (size_t i = 0; i < count; i++) {
-        const struct action *a = batch[i];
-        if (result->again[i] || result->results[i].err != ERR_NONE || result->results[i].events == 0)
-            continue;
-        struct campaign *c = a->kind == ACTION_SIGN_UP ? campaigns_find(p->campaigns, a->campaign_id) : NULL;
-        if (c && result->results[i].place > c->places)
-            c->places = result->results[i].place;
-        else if (a->kind != ACTION_SIGN_UP && a->kind != ACTION_VERIFY)
-            campaigns_forget(p->campaigns, a->campaign_id); /* it may be closed now, or have other milestones */
     }
 }

@@ -11,26 +11,19 @@
 #include <stdint.h>
 
 #include "core/pglink.h"
+#include "store/lane_known.h"
 #include "store/lane_result.h"
 
 struct lane_append;
 
-/* Knows at most `campaigns` campaigns, sends at most `batch` actions. */
-struct lane_append *lane_append_new(size_t batch, size_t campaigns, uint32_t shards);
+/* Sends at most `batch` actions, numbered from what is known. */
+struct lane_append *lane_append_new(size_t batch, struct lane_known *known);
 void lane_append_free(struct lane_append *p); /* NULL is fine */
 
 /* Prepares the statements of a new connection. Blocks; false with the reason in why. */
 bool lane_append_prepare(PGconn *conn, char *why, size_t why_size);
 
 bool lane_append_takes(const struct action *a);
-
-/* Whether it knows all it needs to number the batch. */
-bool lane_append_knows(struct lane_append *p, struct action *const *batch, size_t count);
-
-/* Asks for what is not known of the batch. */
-bool lane_append_load(struct lane_append *p, struct pglink *link, struct action *const *batch, size_t count,
-                      pglink_done done, void *arg);
-bool lane_append_loaded(struct lane_append *p, const PGresult *rows); /* false: not what the function promises */
 
 /* Numbers the batch and sends it as one transaction. SKIPPED: none of it can go this road; nothing was sent. */
 enum append_sent { APPEND_SENT, APPEND_SKIPPED, APPEND_FAILED };
@@ -44,12 +37,5 @@ void lane_append_shards(const struct lane_append *p, const char **value,
 enum append_outcome { APPEND_DONE, APPEND_STALE, APPEND_TAKEN, APPEND_BROKEN };
 enum append_outcome lane_append_decode(struct lane_append *p, const PGresult *row, size_t count,
                                        struct lane_result *out);
-
-/* What the general road brought about. */
-void lane_append_learn(struct lane_append *p, struct action *const *batch, size_t count,
-                       const struct lane_result *result);
-
-/* Nothing is known any more, but the shards' heads (NULL: not those either). */
-void lane_append_reset(struct lane_append *p, const int64_t *heads);
 
 #endif
