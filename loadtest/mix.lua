@@ -11,7 +11,7 @@ local function user_path(campaign, user)
 end
 
 local function read_user()
-  return wrk.format("GET", user_path(people[math.random(#people)]:match("^(%S+) (%S+)$")))
+  return get(user_path(people[math.random(#people)]:match("^(%S+) (%S+)$")))
 end
 
 local operations = { read_user = read_user }
@@ -20,10 +20,10 @@ local operations = { read_user = read_user }
 function operations.sign_up()
   if math.random(2) == 1 then
     local campaign = campaigns[math.random(#campaigns)]
-    return wrk.format("POST", "/v1/campaigns/" .. campaign .. "/users", nil, '{"email":"' .. new_address() .. '"}')
+    return post("/v1/campaigns/" .. campaign .. "/users", '{"email":"' .. new_address() .. '"}')
   end
   local campaign, code = codes[math.random(#codes)]:match("^(%S+) (%S+)$")
-  return wrk.format("POST", "/v1/campaigns/" .. campaign .. "/users", nil,
+  return post("/v1/campaigns/" .. campaign .. "/users",
     '{"email":"' .. new_address() .. '","referral_code":"' .. code .. '"}')
 end
 
@@ -33,7 +33,7 @@ function operations.verify()
     return read_user()
   end
   local campaign, user, token = line:match("^(%S+) (%S+) (%S+)$")
-  return wrk.format("POST", user_path(campaign, user) .. "/verify", nil, '{"token":"' .. token .. '"}')
+  return post(user_path(campaign, user) .. "/verify", '{"token":"' .. token .. '"}')
 end
 
 function operations.award()
@@ -42,15 +42,15 @@ function operations.award()
     return read_user()
   end
   local campaign, user, reward = line:match("^(%S+) (%S+) (%S+)$")
-  return wrk.format("POST", user_path(campaign, user) .. "/rewards", nil, '{"reward_id":"' .. reward .. '"}')
+  return post(user_path(campaign, user) .. "/rewards", '{"reward_id":"' .. reward .. '"}')
 end
 
 function operations.leaderboard()
-  return wrk.format("GET", "/v1/campaigns/" .. campaigns[math.random(#campaigns)] .. "/leaderboard?limit=50")
+  return get("/v1/campaigns/" .. campaigns[math.random(#campaigns)] .. "/leaderboard?limit=50")
 end
 
 function operations.read_campaign()
-  return wrk.format("GET", "/v1/campaigns/" .. campaigns[math.random(#campaigns)])
+  return get("/v1/campaigns/" .. campaigns[math.random(#campaigns)])
 end
 
 function prepare()

@@ -11,5 +11,5 @@ function prepare()
 end
 
 function build()
-  return wrk.format("POST", paths[math.random(#paths)], nil, '{"email":"' .. new_address() .. '"}')
+  return post(paths[math.random(#paths)], '{"email":"' .. new_address() .. '"}')
 end

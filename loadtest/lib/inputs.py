@@ -6,8 +6,24 @@ from .mix import Mix
 from .service import Client
 from .shell import say
 
-NAMES = ("signup", "one", "referral", "mix")
-SIGN_UP_THREADS = 4
+CLIMBS = ("signup", "one", "referral", "mix", "read")  # what is measured at all connection counts
+THREADS = 4                                            # that ask at the same time, since one waits for its commit
+
+
+def ask_for_each(service, posts):
+    """The answers to these (path, body), in their order."""
+    def ask(part):
+        client = Client(service.base, service.key)
+        return [client.get_it("POST", *post) for post in posts[part::THREADS]]
+    answers = [None] * len(posts)
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        for part, found in enumerate(pool.map(ask, range(THREADS))):
+            answers[part::THREADS] = found
+    return answers
+
+
+def create_campaigns(service, names):
+    return [made["campaign_id"] for made in ask_for_each(service, [("/v1/campaigns", {"name": name}) for name in names])]
 
 
 class Inputs:
@@ -16,26 +32,19 @@ class Inputs:
     def __init__(self, service, campaigns, referrers_each):
         self.service, self.directory = service, service.directory
         self.best_rate = None  # of sign-ups, once one has been measured
-        self.campaigns = [self.create_campaign(f"Load {i}") for i in range(campaigns)]
+        self.campaigns = create_campaigns(service, [f"Load {i}" for i in range(campaigns)])
         self.write("campaigns", self.campaigns)
-        self.write("hot", [self.create_campaign("Hot")])
+        self.write("hot", create_campaigns(service, ["Hot"]))
         self.create_referrers(referrers_each)
         self.mix = None
 
     def write(self, name, lines):
         (self.directory / name).write_text("".join(line + "\n" for line in lines))
 
-    def create_campaign(self, name):
-        return self.service.client.get_it("POST", "/v1/campaigns", {"name": name})["campaign_id"]
-
     def create_referrers(self, each):
-        """Users whose codes and ids the scenarios use; several at a time, since one waits for its commit."""
-        def sign_up(part):
-            client = Client(self.service.base, self.service.key)
-            return [client.get_it("POST", f"/v1/campaigns/{campaign}/users", {"email": f"referrer-{i}@example.com"})
-                    for campaign in self.campaigns[part::SIGN_UP_THREADS] for i in range(each)]
-        with concurrent.futures.ThreadPoolExecutor(SIGN_UP_THREADS) as pool:
-            users = [user for part in pool.map(sign_up, range(SIGN_UP_THREADS)) for user in part]
+        """Users whose codes and ids the scenarios use."""
+        users = ask_for_each(self.service, [(f"/v1/campaigns/{campaign}/users", {"email": f"referrer-{i}@example.com"})
+                                            for campaign in self.campaigns for i in range(each)])
         self.write("codes", [f"{user['campaign_id']} {user['referral_code']}" for user in users])
         self.write("people", [f"{user['campaign_id']} {user['user_id']}" for user in users])
 
@@ -51,6 +60,6 @@ class Inputs:
 
     def wrk_arguments(self, scenario, connections, seconds):
         script = "signup" if scenario == "one" else scenario
-        arguments = {"signup": ["campaigns=campaigns"], "one": ["campaigns=hot"], "referral": [],
+        arguments = {"signup": ["campaigns=campaigns"], "one": ["campaigns=hot"], "referral": [], "read": [],
                      "mix": self.mix and [f"shares={self.mix.shares()}"]}[scenario]
         return script, self.directory, connections, seconds, arguments

@@ -4,6 +4,9 @@ import os
 import pathlib
 import platform
 import re
+import statistics
+import subprocess
+import time
 
 from .shell import PROJECT, run
 
@@ -13,6 +16,20 @@ POSTGRES = ("server_version", "shared_buffers", "max_wal_size", "checkpoint_time
 def first(pattern, text, otherwise="unknown"):
     found = re.search(pattern, text, re.M)
     return found.group(1).strip() if found else otherwise
+
+
+def fsync_us(directory, writes=200):
+    """What it costs to get one page to the disk: the floor under every commit. The median."""
+    times, page = [], bytes(8192)
+    file = directory / "fsync"
+    with open(file, "wb", buffering=0) as out:
+        for _ in range(writes):
+            os.pwrite(out.fileno(), page, 0)
+            start = time.monotonic()
+            os.fdatasync(out.fileno())
+            times.append(1e6 * (time.monotonic() - start))
+    file.unlink()
+    return statistics.median(times)
 
 
 def facts(stack, binary):
@@ -25,8 +42,10 @@ def facts(stack, binary):
         "cpu": first(r"^model name\s*:\s*(.*)$", pathlib.Path("/proc/cpuinfo").read_text()),
         "memory_mb": memory_kb // 1024,
         "kernel": f"{platform.system()} {platform.release()}",
+        "fdatasync_us": fsync_us(stack.directory),
         "postgres": postgres,
         "kafka": first(r"<kafka\.version>(.*?)<", (PROJECT / "deps/kafka/pom.xml").read_text()),
+        "wrk": "wrk " + first(r"^wrk (\S+)", subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout),
         "tidings": run(binary, "--version").strip(),
     }
 
@@ -34,5 +53,5 @@ def facts(stack, binary):
 def changed_settings(service):
     """Settings of Tidings that differ from their defaults, without secrets and addresses."""
     found = re.findall(r"^\* ?(\w+)\s.*\snow (.*)$", run(service.binary, "config", env=service.env), re.M)
-    aside = {"DATABASE_URL", "KAFKA_BROKERS", "HTTP_LISTEN", "TOKEN_SECRET"}
+    aside = {"DATABASE_URL", "KAFKA_BROKERS", "KAFKA_TOPIC", "HTTP_LISTEN", "TOKEN_SECRET"}
     return {name: value.strip() for name, value in found if name not in aside}

@@ -9,29 +9,14 @@ import secrets
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 
-from . import metrics
+from . import cpu, metrics
 from .shell import run, say, uninterrupted
 
-TICKS = os.sysconf("SC_CLK_TCK")
 IDLE_S = 5  # a connection that was silent for longer may have been closed by the server (HTTP_REQUEST_TIMEOUT_MS)
-
-
-def cpu_seconds(pid):
-    """A process and the children that it has or had."""
-    total = 0
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue  # it has ended since
-        if stat.parent.name == str(pid):
-            total += sum(map(int, fields[11:15]))  # with the children that have ended
-        elif int(fields[1]) == pid:
-            total += sum(map(int, fields[11:13]))
-    return total / TICKS
 
 
 class Client:
@@ -62,28 +47,40 @@ class Client:
 
 
 class Service:
-    def __init__(self, stack, binary, database, topic, groups):
-        self.stack, self.binary, self.topic, self.process = stack, str(binary), topic, None
+    """first: a service on the same database and topic, that this one is one more process of."""
+
+    def __init__(self, stack, binary, database, topic, groups, first=None):
+        self.stack, self.binary, self.topic, self.first, self.process = stack, str(binary), topic, first, None
         self.url = stack.url_of(database)
-        self.directory = stack.directory / f"tidings-{database}"
-        self.directory.mkdir()
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"tidings-{database}.", dir=stack.directory))
+        os.chmod(self.directory, 0o755)
         self.log, self.log_at_start = self.directory / "serve.log", 0
-        self.token_secret = secrets.token_hex(16)
+        self.token_secret = first.token_secret if first else secrets.token_hex(16)
         # What the caller's environment sets is measured: LANES=4 loadtest/run.
         self.settings = {"GROUPS_ENABLED": groups, "MAIL_TRANSPORT": "discard", "LOG_LEVEL": "warn", "KAFKA_TOPIC": topic}
         self.env = {**os.environ, **self.settings, "DATABASE_URL": self.url, "KAFKA_BROKERS": stack.kafka_brokers,
                     "HTTP_LISTEN": "127.0.0.1:0", "TOKEN_SECRET": self.token_secret, "KAFKA_GROUP_PREFIX": ""}
         self.peak_kb = 0
+        self.at_launch = {"users": 0, "events": 0, "in_kafka": 0}  # what this process has not made
 
     def start(self):
-        self.stack.create_topic(self.topic)
-        run(self.binary, "migrate", env=self.env)
-        made = run(self.binary, "keys", "create", "--new-account", "Load", "--email", "load@example.com", env=self.env)
-        self.key = re.search(r"^api_key=(\S+)", made, re.M).group(1)
+        if self.first:
+            self.key = self.first.key
+        else:
+            self.stack.create_topic(self.topic)
+            run(self.binary, "migrate", env=self.env)
+            made = run(self.binary, "keys", "create", "--new-account", "Load", "--email", "load@example.com", env=self.env)
+            self.key = re.search(r"^api_key=(\S+)", made, re.M).group(1)
+        self.launch()
+
+    def launch(self):
+        started = time.monotonic()
         with uninterrupted(), open(self.log, "w") as out:
             self.process = subprocess.Popen([self.binary, "serve"], env=self.env, stdout=out, stderr=subprocess.STDOUT,
                                             start_new_session=True)
         self.base = self.wait_ready()
+        self.ready_ms = 1000 * (time.monotonic() - started)
+        self.idle_rss_mb = self.status_kb("VmRSS") / 1024
         self.client = Client(self.base, self.key)
         self.log_at_start = len(self.log.read_text())
 
@@ -96,17 +93,17 @@ class Service:
                     return found.group(1)
             except OSError:
                 pass
-            time.sleep(0.05)
+            time.sleep(0.005)
         sys.exit(f"loadtest/run: tidings does not get ready:\n{self.log.read_text()}")
 
     def __enter__(self):
         return self
 
     def __exit__(self, _kind, error, _trace):
-        ended = self.process and self.process.poll()
+        ended = self.process.poll() if self.process else None
         self.stop()
         # What it said matters when something failed, and it says nothing at LOG_LEVEL=warn when all is well.
-        lines = self.log.read_text()[self.log_at_start:].splitlines() if self.process else []
+        lines = self.log.read_text()[self.log_at_start:].splitlines() if self.log.exists() else []
         if lines:
             say(f"tidings logged {len(lines)} lines; the last ones:\n" + "\n".join(lines[-10:]))
         if ended is not None:
@@ -115,15 +112,15 @@ class Service:
             sys.exit(f"loadtest/run: tidings does not answer: {error!r}")
 
     def stop(self):
-        if self.process is None or self.process.poll() is not None:
-            return
-        with uninterrupted():
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        if self.process and self.process.poll() is None:
+            with uninterrupted():
+                self.process.send_signal(signal.SIGTERM)
+                try:
+                    self.process.wait(30)
+                except subprocess.TimeoutExpired:
+                    self.process.kill()
+                    self.process.wait()
+        self.process = None
 
     def metrics(self):
         status, text = self.client.call("GET", "/metrics")
@@ -133,12 +130,18 @@ class Service:
 
     def cpu(self):
         pids = {"tidings": self.process.pid, **self.stack.pids}
-        return {part: cpu_seconds(pid) for part, pid in pids.items()}
+        return {part: cpu.of_process(pid) for part, pid in pids.items()}
+
+    def threads(self):
+        return cpu.of_threads(self.process.pid)
+
+    def status_kb(self, name):
+        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"^{name}:\s+(\d+)", text, re.M).group(1))
 
     def peak_rss_mb(self):
         """The highest resident size since forget_peak."""
-        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        kb = int(re.search(r"VmHWM:\s+(\d+)", text).group(1))
+        kb = self.status_kb("VmHWM")
         self.peak_kb = max(self.peak_kb, kb)
         return kb / 1024
 
@@ -146,19 +149,27 @@ class Service:
         self.peak_rss_mb()  # the whole run's peak is kept all the same
         pathlib.Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
-    def query(self, sql):
-        return run("psql", "-qAtX", "-F", " ", "-v", "ON_ERROR_STOP=1", self.url, "-c", "set search_path = tidings, public",
-                   "-c", sql).strip()
+    def psql(self, *commands, separator=" "):
+        return ["psql", "-qAtX", "-F", separator, "-v", "ON_ERROR_STOP=1", self.url,
+                *(part for command in ("set search_path = tidings, public", *commands) for part in ("-c", command))]
+
+    def query(self, sql, separator=" "):
+        return run(*self.psql(sql, separator=separator)).strip()
 
     def settle(self, limit_s):
         """Waits until all that was committed is in Kafka and finished by every group. Seconds, or None: not in that time."""
-        start = time.monotonic()
-        while time.monotonic() - start < limit_s:
-            now = self.metrics()
-            committed = metrics.total(now, "tidings_events_committed_total")
-            finished = [metrics.total(now, "tidings_handled_total", group=g) for g in metrics.groups(now)]
-            acknowledged = metrics.total(now, "tidings_relay_acknowledged_total")
-            if all(n >= committed for n in [acknowledged, *finished]):
-                return time.monotonic() - start
-            time.sleep(0.1)
-        return None
+        return settle([self], limit_s)
+
+
+def settle(services, limit_s):
+    """Of several processes on one database: whatever process relays or handles what another one committed."""
+    start = time.monotonic()
+    while time.monotonic() - start < limit_s:
+        now = [service.metrics() for service in services]
+        committed = sum(metrics.total(m, "tidings_events_committed_total") for m in now)
+        finished = [sum(metrics.total(m, "tidings_handled_total", group=g) for m in now) for g in metrics.groups(now[0])]
+        acknowledged = sum(metrics.total(m, "tidings_relay_acknowledged_total") for m in now)
+        if all(n >= committed for n in [acknowledged, *finished]):
+            return time.monotonic() - start
+        time.sleep(0.1)
+    return None

@@ -1,5 +1,6 @@
 """A Postgres and a Kafka of the load test's own, in a directory of their own, by deps/stack."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -10,6 +11,15 @@ from .shell import PROJECT, lines_of, run, say, uninterrupted
 
 TOOL = PROJECT / "deps/stack"
 PARTITIONS = 10
+
+
+@contextlib.contextmanager
+def ended(reader):
+    try:
+        yield reader
+    finally:
+        reader.stdout.close()  # ends it, too, when this ends early
+        reader.wait()
 
 
 class Stack:
@@ -40,18 +50,18 @@ class Stack:
     def create_topic(self, name):
         self.tool("kafka", "topic", name, str(PARTITIONS))
 
+    def reader(self, topic, form):
+        return subprocess.Popen(["kcat", "-b", self.kafka_brokers, "-t", topic, "-C", "-e", "-q", "-f", form], stdout=subprocess.PIPE)
+
     def records_in(self, topic):
         """Counted by reading them all: what the broker says about offsets is not evidence."""
-        reader = subprocess.Popen(["kcat", "-b", self.kafka_brokers, "-t", topic, "-C", "-e", "-q", "-f", "."],
-                                  stdout=subprocess.PIPE)
-        count = 0
-        try:
-            while block := reader.stdout.read(1 << 20):
-                count += len(block)
-            return count
-        finally:
-            reader.stdout.close()  # ends it, too, when this ends early
-            reader.wait()
+        with ended(self.reader(topic, ".")) as reader:
+            return sum(map(len, iter(lambda: reader.stdout.read(1 << 20), b"")))
+
+    def events_in(self, topic):
+        """How many different events there are: a record begins with its event's id."""
+        with ended(self.reader(topic, "%s\n")) as reader:
+            return len({line[:44] for line in reader.stdout})
 
     def close(self, keep):
         with uninterrupted():

@@ -1,8 +1,7 @@
 """With the consumer groups on: the highest steady rate at which every group's lag stays under a second."""
 
-import signal
-
 from . import report
+from .generator import interrupt
 from .lag import Lag
 from .points import measure
 from .shell import say
@@ -19,7 +18,7 @@ def step(service, inputs, scenario, rate, seconds):
 
     def watch(wrk):
         if lag.sample() >= LAG_S:
-            wrk.send_signal(signal.SIGINT)  # wrk stops and reports
+            interrupt(wrk)
 
     point = measure(service, inputs, scenario, CONNECTIONS, seconds, rate=rate, watch=watch)
     point.update(lag_s=lag.highest(), lag_growth_s=lag.growth())
