@@ -73,6 +73,38 @@ as $$
   order by g.ord
 $$;
 
+-- Enters mails that are not going to be sent, with what becomes of them: all in one statement, without the facts that only a
+-- mail's text needs. Returns the events that now have a row and had none; mail_read and mail_begin tell what is wrong
+-- with the others. p_users and so on: as with mail_read. The events must be in order, so that two processes cannot deadlock.
+create or replace function mail_record(p_events uuid[], p_kinds text[], p_campaigns uuid[], p_users uuid[], p_user_places bigint[],
+                                       p_rewards uuid[], p_statuses text[], p_id_suffix text)
+returns setof uuid
+language plpgsql
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  insert into mails (event_id, campaign, kind, recipient, message_id, status)
+  select f.event, f.no, f.kind, f.recipient, f.event || p_id_suffix, f.status
+  from (select g.*, c.no,
+               case when g.user_id is null then (select a.email from accounts a where a.no = c.account)
+                    else (select coalesce(u.email, u.email_key) from users u
+                          where u.campaign = c.no and u.place = g.user_place and u.id = g.user_id) end as recipient
+        from unnest(p_events, p_kinds, p_campaigns, p_users, p_user_places, p_rewards, p_statuses)
+             as g (event, kind, campaign, user_id, user_place, reward, status)
+        join campaigns c on c.id = g.campaign
+        where c.deleted_at is null offset 0) f
+  where f.recipient is not null
+    and (f.reward is null or exists (select from rewards w where w.campaign = f.no and w.no = number_of(f.reward)
+                                                             and w.id = f.reward))
+  on conflict (event_id) do nothing
+  returning event_id;
+end
+$$;
+
 -- Enters mails as p_statuses say, where their events have none yet, and returns each one's status now, in order.
 create or replace function mail_begin(p_events uuid[], p_campaigns int[], p_kinds text[], p_recipients text[],
                                       p_message_ids text[], p_statuses text[])

@@ -12,33 +12,45 @@ $$;
 create or replace function relay_read(p_shard int, p_from bigint, p_limit int)
 returns table (seq bigint, version bigint, type smallint, format smallint, at timestamptz, id uuid, account_id uuid,
                campaign_id uuid, data text)
-language plpgsql volatile as $$
+language plpgsql stable as $$ -- stable: one snapshot for all of it, so that a purge meanwhile is not seen by half
 #variable_conflict use_column
 declare
   v_purged_to constant bigint := (select max(p.last_seq) from purges p where p.shard = p_shard and p.last_seq >= p_from);
 begin
-  return query
-  with given as materialized (
-    select e.seq, e.version, e.type, e.format, e.at, e.id, e.aggregate, e.data
-    from events e where e.shard = p_shard and e.seq >= p_from
+  -- The campaign: >= and limit, so that only the primary key will do, whatever the statistics say. Campaigns stay, so it is
+  -- the one. A page has few, so it is looked up once for each (the plan's Memoize).
+  if v_purged_to is null then
+    return query
+    select e.seq, e.version, e.type, e.format, e.at, e.id,
+           coalesce(c.account_id, (select a.id from accounts a where a.no = -e.aggregate)), c.id, e.data
+    from events e
+    left join lateral (select x.account_id, x.id from campaigns x where x.no >= e.aggregate order by x.no limit 1) c
+      on e.aggregate > 0
+    where e.shard = p_shard and e.seq >= p_from
     order by e.shard, e.seq
-    limit p_limit),
-  purged as (
-    select s from generate_series(p_from, case when v_purged_to is not null then least(v_purged_to, p_from + p_limit - 1) end) s
-    where (select e.seq from events e where e.shard = p_shard and e.seq = s order by e.shard, e.seq limit 1) is null
-      and exists (select 1 from purges p where p.shard = p_shard and s between p.first_seq and p.last_seq)),
-  -- >= and limit: only the primary key will do, whatever the statistics say. Campaigns stay, so it is the one.
-  known as materialized (
-    select g.*, case when g.aggregate > 0 then (select x from campaigns x where x.no >= g.aggregate order by x.no limit 1) end as c
-    from given g),
-  every as (
-    select g.seq, g.version, g.type, g.format, g.at, g.id,
-           coalesce((g.c).account_id, (select a.id from accounts a where a.no = -g.aggregate)) as account_id,
-           (g.c).id as campaign_id, g.data
-    from known g
-    union all
-    select p.s, null, null, null, null, null, null, null, null from purged p)
-  select * from every v order by v.seq limit p_limit;
+    limit p_limit;
+  else
+    return query
+    with given as materialized (
+      select e.seq, e.version, e.type, e.format, e.at, e.id, e.aggregate, e.data
+      from events e where e.shard = p_shard and e.seq >= p_from
+      order by e.shard, e.seq
+      limit p_limit),
+    purged as (
+      select s from generate_series(p_from, least(v_purged_to, p_from + p_limit - 1)) s
+      where (select e.seq from events e where e.shard = p_shard and e.seq = s order by e.shard, e.seq limit 1) is null
+        and exists (select 1 from purges p where p.shard = p_shard and s between p.first_seq and p.last_seq)),
+    every as (
+      select g.seq, g.version, g.type, g.format, g.at, g.id,
+             coalesce(c.account_id, (select a.id from accounts a where a.no = -g.aggregate)) as account_id,
+             c.id as campaign_id, g.data
+      from given g
+      left join lateral (select x.account_id, x.id from campaigns x where x.no >= g.aggregate order by x.no limit 1) c
+        on g.aggregate > 0
+      union all
+      select p.s, null, null, null, null, null, null, null, null from purged p)
+    select * from every v order by v.seq limit p_limit;
+  end if;
   if current_setting('synchronous_standby_names') <> '' then
     perform pg_logical_emit_message(true, 'tidings', 'relay');
   end if;

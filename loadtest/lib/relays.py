@@ -134,7 +134,8 @@ def live(relay, under, lengths, **how):
                 arrived = named(follow.stdout.read())
                 must_live(started, relay.name, relay.log)
             writing.result()
-    return {"stalled": arrived["records"] == 0 and how.get("kafka", True), "asked_per_s": RATE, "seconds": used["at"], **arrived, "used": used,
+    return {"stalled": arrived["records"] == 0 and how.get("kafka", True), "asked_per_s": RATE, "seconds": used["at"],
+            **arrived, "used": used,
             "keeps_up": arrived["records"] >= 0.95 * RATE * lengths.live_s}
 
 
@@ -153,8 +154,9 @@ def tidings_live(relay, under, lengths):
     made = max(on["used"]["made"], 1)
     loop = on["used"]["threads"]["main"] - off["used"]["threads"]["main"] * made / max(off["used"]["made"], 1)
     librdkafka = sum(s for name, s in on["used"]["threads"].items() if name.startswith("rdk:"))
+    # A difference may be noise; nothing costs less than nothing.
     return {**on, "without": off["used"], "loop_cpu_s_per_million": 1e6 * loop / made,
-            "librdkafka_cpu_s_per_million": 1e6 * librdkafka / made, **per_million(on, loop + librdkafka)}
+            "librdkafka_cpu_s_per_million": 1e6 * librdkafka / made, **per_million(on, max(loop, 0.0) + librdkafka)}
 
 
 def peer_live(relay, under, lengths):

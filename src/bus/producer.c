@@ -33,7 +33,7 @@ static void on_reports(struct producer *p, rd_kafka_event_t *event)
 {
     const rd_kafka_message_t *m;
     while (!p->closing && (m = rd_kafka_event_message_next(event)) != NULL) {
-        if (!m->err)
+        if (!m->err && p->trouble.text[0])
             p->trouble = (struct kafka_trouble){.text = ""};
         p->options.on_ack(p->options.arg, m->partition, (int64_t)(intptr_t)m->_private, m->err);
     }
@@ -98,14 +98,12 @@ static void set_sizes(rd_kafka_conf_t *conf, int64_t max_message_bytes)
 
 static rd_kafka_conf_t *producer_conf(const struct config *config)
 {
-    char linger[32];
-    snprintf(linger, sizeof linger, "%" PRId64, config->kafka_linger_ms);
     rd_kafka_conf_t *conf = kafka_conf(config, "tidings-relay");
     kafka_conf_set(conf, "enable.idempotence", "true");
     kafka_conf_set(conf, "enable.gapless.guarantee", "true");
     kafka_conf_set(conf, "acks", "all");
     kafka_conf_set(conf, "max.in.flight.requests.per.connection", "5");
-    kafka_conf_set(conf, "linger.ms", linger);
+    kafka_conf_set(conf, "linger.ms", "0"); /* its owner knows better when to wait */
     kafka_conf_set(conf, "compression.type", "lz4");
     kafka_conf_set(conf, "queue.buffering.max.messages", "1000000"); /* the relay's windows bound it */
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
@@ -146,7 +144,8 @@ enum producer_result producer_send(struct producer *p, int32_t partition, const 
 {
     rd_kafka_headers_t *list = rd_kafka_headers_new(header_count);
     for (size_t i = 0; i < header_count; i++)
-        rd_kafka_header_add(list, headers[i].name, -1, headers[i].value, -1);
+        rd_kafka_header_add(list, headers[i].name, (ssize_t)headers[i].name_len, headers[i].value,
+                            (ssize_t)headers[i].value_len);
     *error = rd_kafka_producev(p->rk, RD_KAFKA_V_RKT(p->topic), RD_KAFKA_V_PARTITION(partition),
                                RD_KAFKA_V_KEY(key, key_len), RD_KAFKA_V_VALUE((void *)(uintptr_t)value, value_len),
                                RD_KAFKA_V_HEADERS(list), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),

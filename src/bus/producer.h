@@ -30,6 +30,7 @@ struct producer *producer_open(uv_loop_t *loop, const struct producer_options *o
 
 struct producer_header {
     const char *name, *value;
+    size_t name_len, value_len;
 };
 
 enum producer_result { PRODUCER_SENT, PRODUCER_FULL, PRODUCER_REFUSED };

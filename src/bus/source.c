@@ -269,9 +269,14 @@ static rd_kafka_conf_t *consumer_conf(const struct config *config, const char *g
         {"partition.assignment.strategy", "range"}, /* cooperative-sticky loops in 2.0.2 */
         {"session.timeout.ms", "10000"},            /* after kill -9 the partitions wait so long */
         {"heartbeat.interval.ms", "2000"},
-        {"fetch.wait.max.ms", "100"}, /* one fetch per broker at a time: an idle partition must not hold up others */
-        {"max.partition.fetch.bytes", "524288"},
-        {"queued.max.messages.kbytes", "1024"}, /* per partition, since each has a queue of its own */
+        /* Few large fetches: one for every batch that comes in cost the broker more than all the rest, and gave runs of
+         * a few records. So a record waits at most so long. Behind, nobody waits: one partition alone can fill the least
+         * size, the others may have their queues full. */
+        {"fetch.wait.max.ms", "100"},
+        {"fetch.min.bytes", "65536"},
+        {"fetch.max.bytes", "1048576"},
+        {"max.partition.fetch.bytes", "131072"},
+        {"queued.max.messages.kbytes", "256"}, /* per partition, since each has a queue of its own */
         {"statistics.interval.ms", "5000"},
     };
     rd_kafka_conf_t *conf = kafka_conf(config, group);

@@ -159,6 +159,8 @@ static void set_timer(struct group *g, int64_t now_us)
     int64_t due = dispatch_due(g->dispatch, now_us);
     if (g->outage > 0 && dispatch_ready(g->dispatch) > 0)
         due = earlier(due, g->outage_until_us);
+    if (g->gather_until_us > now_us)
+        due = earlier(due, g->gather_until_us);
     if (due == INT64_MAX)
         uv_timer_stop(&g->timer);
     else
@@ -272,11 +274,13 @@ struct group *group_start(const struct group_options *options, char *why, size_t
     group_metrics_init(&g->metrics, h->group);
     g->env = (struct run_env){
         .config = g->config, .handler = h, .db = options->db, .metrics = &g->metrics, .stop_at = options->stop_at};
+    g->run_max = group_run_max(g->config, h);
+    g->gathers = h->gathers && h->gathers(g->config);
     const struct dispatch_options limits = {
         .window = (size_t)g->config->group_window,
         .window_bytes = WINDOW_BYTES,
-        .run_max = group_run_max(g->config, h),
-        .one_per_key = h->call != NULL,
+        .run_max = g->run_max,
+        .one_per_key = h->call && !g->gathers,
     };
     g->dispatch = dispatch_new(&limits);
     g->picked = xcalloc(limits.run_max, sizeof(struct item *));

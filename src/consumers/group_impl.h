@@ -21,12 +21,16 @@ struct group {
     struct source *source;
     struct workers *workers;
     struct dispatch *dispatch;
-    struct item **picked; /* scratch of dispatch_take: run_max */
-    struct buf key;       /* scratch of intake_read */
-    uv_timer_t timer;     /* when something is due */
+    size_t run_max;
+    bool gathers;            /* runs should be few and large, not soon */
+    int64_t gather_until_us; /* when what is ready may be a small run; 0: nothing was ready yet */
+    struct item **picked;    /* scratch of dispatch_take: run_max */
+    struct buf key;          /* scratch of intake_read */
+    uv_timer_t timer;        /* when something is due */
     struct partition **partitions;
     size_t partition_count, next_partition;
     struct partition *taking; /* whose records on_record gets */
+    bool more_waits;          /* the source had more than one turn takes */
     int64_t swept_us;         /* commits and gauges: once a second */
     uint64_t finished;        /* records, ever */
     /* Outage: runs in a row that could not be tried. */

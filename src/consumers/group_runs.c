@@ -10,6 +10,7 @@
 #define TURN_MAX 256       /* records taken per turn of the loop: parsing them takes 1 to 2 ms */
 #define OUTAGE_MAX_MS 5000 /* between tries of a group that cannot work: one run, so it costs little */
 #define LOG_EVERY_US 30000000
+#define GATHER_US 20000 /* a fetch comes in by partitions, one after the other */
 
 struct run_job {
     struct job job;
@@ -58,7 +59,8 @@ void group_take_records(struct group *g)
         g->taking = NULL;
     }
     g->next_partition++;
-    if (taken >= TURN_MAX)
+    g->more_waits = taken >= TURN_MAX;
+    if (g->more_waits)
         source_wake_again(g->source);
 }
 
@@ -134,12 +136,27 @@ static bool may_run(const struct group *g, int64_t now_us)
     return g->outage == 0 || (dispatch_running(g->dispatch) == 0 && now_us >= g->outage_until_us);
 }
 
+/* How many workers should share what is ready; 0: it should gather first. A set-based run costs about the same whatever
+ * its size: so there is one at a time, some time after its first record, unless a full one is there. */
+static size_t sharers(struct group *g, int64_t now_us)
+{
+    size_t ready = dispatch_ready(g->dispatch);
+    if (!g->gathers)
+        return workers_free(g->workers);
+    if (ready >= g->run_max)
+        return 1;
+    if (ready > 0 && g->gather_until_us == 0)
+        g->gather_until_us = now_us + GATHER_US;
+    return g->gather_until_us <= now_us && !g->more_waits && dispatch_running(g->dispatch) == 0 ? 1 : 0;
+}
+
 void group_start_runs(struct group *g, int64_t now_us)
 {
     while (may_run(g, now_us)) {
-        size_t count = dispatch_take(g->dispatch, workers_free(g->workers), g->picked);
+        size_t count = dispatch_take(g->dispatch, sharers(g, now_us), g->picked);
         if (count == 0)
             return;
+        g->gather_until_us = 0;
         note_suspect(g, g->picked[0], count);
         struct run_job *run = xcalloc(1, sizeof *run + count * sizeof run->items[0]);
         run->job.work = work;

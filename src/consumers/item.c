@@ -6,8 +6,8 @@
 
 #include "core/buf.h"
 
-/* A parsed event takes about twice its text (small allocations of jansson), on top of the text itself. */
-#define PARSED_FACTOR 3
+/* A parsed event takes about as much as its text, on top of the text itself. */
+#define PARSED_FACTOR 2
 
 struct item *item_new(const struct source_record *r)
 {

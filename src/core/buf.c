@@ -2,6 +2,7 @@
 #include "core/buf.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,36 +66,14 @@ void buf_clear(struct buf *b)
     b->len = 0;
 }
 
-char *buf_grow(struct buf *b, size_t extra)
+char *buf_enlarge(struct buf *b, size_t extra)
 {
     if (extra > SIZE_MAX / 4 - b->len)
         out_of_memory();
-    size_t need = b->len + extra;
-    if (need > b->cap || !b->data) {
-        size_t cap = b->cap < 64 ? 64 : b->cap * 2;
-        b->cap = cap < need ? need : cap;
-        b->data = xrealloc(b->data, b->cap);
-    }
+    size_t need = b->len + extra, cap = b->cap < 64 ? 64 : b->cap * 2;
+    b->cap = cap < need ? need : cap;
+    b->data = xrealloc(b->data, b->cap);
     return b->data + b->len;
-}
-
-void buf_add(struct buf *b, const void *data, size_t len)
-{
-    if (len == 0)
-        return;
-    memcpy(buf_grow(b, len), data, len);
-    b->len += len;
-}
-
-void buf_adds(struct buf *b, const char *text)
-{
-    buf_add(b, text, strlen(text));
-}
-
-void buf_addc(struct buf *b, char c)
-{
-    *buf_grow(b, 1) = c;
-    b->len++;
 }
 
 void buf_add_int(struct buf *b, int64_t value)
@@ -150,19 +129,44 @@ static void add_escaped(struct buf *b, unsigned char c)
     buf_printf(b, "\\u%04x", c);
 }
 
+/* Whether one of eight bytes is a control character, a quote or a backslash. */
+static bool needs_escape(uint64_t bytes)
+{
+    const uint64_t ones = UINT64_MAX / 255, highs = ones * 128;
+    uint64_t quote = bytes ^ ones * '"', backslash = bytes ^ ones * '\\';
+    return (((bytes - ones * 0x20) & ~bytes) | ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash)) & highs;
+}
+
+/* How many bytes at the start of the text stand for themselves. */
+static size_t plain_length(const char *text, size_t len)
+{
+    size_t i = 0;
+    for (uint64_t bytes; len - i >= sizeof bytes; i += sizeof bytes) {
+        memcpy(&bytes, text + i, sizeof bytes);
+        if (needs_escape(bytes))
+            break;
+    }
+    for (; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c < 0x20 || c == '"' || c == '\\')
+            break;
+    }
+    return i;
+}
+
 void buf_add_json(struct buf *b, const char *text, size_t len)
 {
-    size_t from = 0; /* what needs no escape is copied in stretches */
+    buf_grow(b, len + 2);
     buf_addc(b, '"');
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c >= 0x20 && c != '"' && c != '\\')
-            continue;
-        buf_add(b, text + from, i - from);
-        add_escaped(b, c);
-        from = i + 1;
+    for (;;) {
+        size_t plain = plain_length(text, len);
+        buf_add(b, text, plain);
+        if (plain == len)
+            break;
+        add_escaped(b, (unsigned char)text[plain]);
+        text += plain + 1;
+        len -= plain + 1;
     }
-    buf_add(b, text + from, len - from);
     buf_addc(b, '"');
 }
 

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct buf {
     char *data; /* NULL while cap is 0; not NUL-terminated unless buf_cstr was called */
@@ -12,10 +13,35 @@ struct buf {
 
 void buf_free(struct buf *b);                  /* and back to empty */
 void buf_clear(struct buf *b);                 /* keeps the memory */
-char *buf_grow(struct buf *b, size_t extra);   /* room for extra bytes past len; returns data + len; len unchanged */
-void buf_add(struct buf *b, const void *data, size_t len);
-void buf_adds(struct buf *b, const char *text);
-void buf_addc(struct buf *b, char c);
+
+/* The small ones are inline: an answer or an event is put together from dozens of them. */
+char *buf_enlarge(struct buf *b, size_t extra); /* buf_grow's slow half */
+
+/* Room for extra bytes past len; returns data + len; len unchanged. */
+static inline char *buf_grow(struct buf *b, size_t extra)
+{
+    return b->data && extra <= b->cap - b->len ? b->data + b->len : buf_enlarge(b, extra);
+}
+
+static inline void buf_add(struct buf *b, const void *data, size_t len)
+{
+    if (len == 0)
+        return;
+    memcpy(buf_grow(b, len), data, len);
+    b->len += len;
+}
+
+static inline void buf_adds(struct buf *b, const char *text)
+{
+    buf_add(b, text, strlen(text));
+}
+
+static inline void buf_addc(struct buf *b, char c)
+{
+    *buf_grow(b, 1) = c;
+    b->len++;
+}
+
 void buf_add_int(struct buf *b, int64_t value);
 void buf_add_u32be(struct buf *b, uint32_t v); /* network order, as Postgres' binary format has it */
 void buf_add_u64be(struct buf *b, uint64_t v);

@@ -28,6 +28,11 @@ int64_t clock_wall_us(void)
     return clock_us(CLOCK_REALTIME);
 }
 
+int64_t clock_coarse_us(void)
+{
+    return clock_us(CLOCK_MONOTONIC_COARSE);
+}
+
 /* Days since 1970-01-01 of a date in the Gregorian calendar; years are counted from March so that the leap day comes
  * last (Howard Hinnant, "chrono-compatible low-level date algorithms"). */
 static int64_t days_from_date(int64_t year, int64_t month, int64_t day)
@@ -53,18 +58,17 @@ static void date_from_days(int64_t days, int64_t *year, int64_t *month, int64_t 
 
 static char *put_digits(char *out, int64_t value, int digits)
 {
-    for (int i = digits - 1; i >= 0; i--, value /= 10)
-        out[i] = (char)('0' + value % 10);
+    uint32_t rest = (uint32_t)value;
+    for (int i = digits - 1; i >= 0; i--, rest /= 10)
+        out[i] = (char)('0' + rest % 10);
     return out + digits;
 }
 
-void rfc3339_format(int64_t wall_us, char out[RFC3339_SIZE])
+#define WHOLE_SECONDS (sizeof "2025-01-01T12:00:00." - 1)
+
+static void put_second(char *out, int64_t seconds)
 {
-    if (wall_us < 0)
-        wall_us = 0;
-    if (wall_us / SECOND_US > LAST_SECOND)
-        wall_us = LAST_SECOND * SECOND_US + SECOND_US - 1;
-    int64_t seconds = wall_us / SECOND_US, of_day = seconds % DAY_S, year, month, day;
+    int64_t of_day = seconds % DAY_S, year, month, day;
     date_from_days(seconds / DAY_S, &year, &month, &day);
     out = put_digits(out, year, 4);
     *out++ = '-';
@@ -77,8 +81,27 @@ void rfc3339_format(int64_t wall_us, char out[RFC3339_SIZE])
     out = put_digits(out, of_day / 60 % 60, 2);
     *out++ = ':';
     out = put_digits(out, of_day % 60, 2);
-    *out++ = '.';
-    out = put_digits(out, wall_us % SECOND_US, 6);
+    *out = '.';
+}
+
+void rfc3339_format(int64_t wall_us, char out[RFC3339_SIZE])
+{
+    if (wall_us < 0)
+        wall_us = 0;
+    if (wall_us / SECOND_US > LAST_SECOND)
+        wall_us = LAST_SECOND * SECOND_US + SECOND_US - 1;
+    /* Most times that are written are of the same second as the one before. */
+    static _Thread_local struct {
+        int64_t second;
+        char text[WHOLE_SECONDS];
+    } last = {.second = -1};
+    int64_t second = wall_us / SECOND_US;
+    if (second != last.second) {
+        put_second(last.text, second);
+        last.second = second;
+    }
+    memcpy(out, last.text, sizeof last.text);
+    out = put_digits(out + sizeof last.text, wall_us % SECOND_US, 6);
     *out++ = 'Z';
     *out = '\0';
 }

@@ -7,6 +7,8 @@
 
 int64_t clock_mono_us(void); /* CLOCK_MONOTONIC in microseconds: for durations and deadlines */
 int64_t clock_wall_us(void); /* microseconds since 1970-01-01T00:00:00Z */
+/* As clock_mono_us, up to a tick of the kernel (4 ms) behind it, for a fifth of the price: for time-outs. */
+int64_t clock_coarse_us(void);
 
 #define RFC3339_SIZE 28 /* "2025-01-01T12:00:00.123456Z" and the NUL */
 /* Writes RFC 3339 in UTC with six decimals (the only form Tidings emits). Years 1970..9999. */

@@ -17,11 +17,16 @@ void members_end(struct buf *b)
 
 static void begin(struct buf *b, const char *name)
 {
-    if (b->data[b->len - 1] != '{')
-        buf_addc(b, ',');
-    buf_addc(b, '"');
-    buf_adds(b, name);
-    buf_adds(b, "\":");
+    size_t len = strlen(name);
+    char *out = buf_grow(b, len + 4), *start = out;
+    if (out[-1] != '{')
+        *out++ = ',';
+    *out++ = '"';
+    memcpy(out, name, len);
+    out += len;
+    *out++ = '"';
+    *out++ = ':';
+    b->len += (size_t)(out - start);
 }
 
 void member_text(struct buf *b, const char *name, const char *text, size_t len)

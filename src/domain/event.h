@@ -2,12 +2,12 @@
 #ifndef TIDINGS_DOMAIN_EVENT_H
 #define TIDINGS_DOMAIN_EVENT_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/buf.h"
+#include "core/clock.h"
 #include "core/uuid.h"
 
 /* The contract table: constant, number stored in the events table (never reuse one), type, what email-workers key it by
@@ -58,13 +58,24 @@ struct event_row {
 
 #define EVENT_FORMAT 1           /* version of the value bytes; a change keeps the old ones and is pinned by golden files */
 
-/* Appends the record's value: the only function that makes value bytes, whichever path the row came by.
+/* What a record says of a row more than once, in its key, value and headers, as text. */
+struct event_text {
+    char id[UUID_TEXT_SIZE];
+    char key[UUID_TEXT_SIZE];    /* the aggregate's id */
+    char at[RFC3339_SIZE];
+};
+void event_text(const struct event_row *row, struct event_text *out);
+
+/* Appends the record's value: the only function that makes value bytes, whichever path the row came by. text: event_text's.
  * {"id":…,"type":…,"account_id":…,"campaign_id":…,"data":…,"timestamp":…,"version":…}
  * campaign_id is null for an event of the account itself. A row of an unknown type or format aborts: a caller that can
  * meet one (a newer host wrote it) must look first. */
-void event_value(const struct event_row *row, struct buf *out);
+void event_value_of(const struct event_row *row, const struct event_text *text, struct buf *out);
+void event_value(const struct event_row *row, struct buf *out); /* the same, where the text is not needed otherwise */
 /* The record's key: the aggregate's id as text; returns its length (36). */
 size_t event_key(const struct event_row *row, char out[UUID_TEXT_SIZE]);
+
+struct event_data;
 
 /* A parsed record, for consumers. */
 struct event {
@@ -72,7 +83,7 @@ struct event {
     enum event_type type;
     int64_t version;
     int64_t at_us;
-    json_t *data;                /* an object checked against the contract; owned: event_clear */
+    struct event_data *data;     /* checked against the contract, see event_data_…; owned: event_clear */
 };
 
 /* Parses and checks a record's value against the contract. Returns true; false with a sentence in why (it names the

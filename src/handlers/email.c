@@ -1,6 +1,7 @@
 /* email-workers: one mail per event, and a row in `mails` for it.
  *
- *   apply   reads what the mails are made of and enters the rows as 'sending' ('expired', 'discarded': nothing to send)
+ *   apply   enters mails that are not sent ('expired', 'discarded') by one statement, and they are done; of the others
+ *           reads what they are made of and enters the rows as 'sending'
  *   call    composes and sends; the Message-ID comes from the event's id, so a mail sent again is known as the same
  *   settle  'sent', 'failed' (rejected), or 'sending' still (refused for now: tried again)
  *
@@ -55,6 +56,11 @@ static size_t email_run_max(const struct config *c)
     return transport_is(c, "smtp") ? SMTP_RUN_MAX : 0;
 }
 
+static bool email_gathers(const struct config *c)
+{
+    return transport_is(c, "discard"); /* else sending takes the time: by all workers */
+}
+
 static void *email_open(const struct config *c)
 {
     char why[256];
@@ -79,8 +85,7 @@ static void email_close(void *worker)
 
 /* --- whose mail it is --- */
 
-/* The user that the mail goes to; false: it goes to the account. */
-static bool recipient_user(const struct event *e, struct uuid *user)
+bool email_recipient(const struct event *e, struct uuid *user)
 {
     const char *member = event_email_key(e->type);
     if (!member || strcmp(member, "account") == 0)
@@ -92,7 +97,7 @@ static bool recipient_user(const struct event *e, struct uuid *user)
 static void email_key(const struct event *e, struct buf *out)
 {
     struct uuid id = e->account_id;
-    recipient_user(e, &id);
+    email_recipient(e, &id);
     buf_add(out, id.b, sizeof id.b);
 }
 
@@ -107,7 +112,7 @@ static bool has_facts(struct record *record, const PGresult *r, int row)
     const struct event *e = &record->event;
     char campaign[UUID_TEXT_SIZE], id[UUID_TEXT_SIZE];
     struct uuid user;
-    bool to_user = recipient_user(e, &user);
+    bool to_user = email_recipient(e, &user);
     uuid_format(e->campaign_id, campaign);
     uuid_format(to_user ? user : e->account_id, id);
     if (PQgetisnull(r, row, CAMPAIGN_NO)) {
@@ -128,7 +133,7 @@ static bool has_facts(struct record *record, const PGresult *r, int row)
     return true;
 }
 
-static void take_facts(struct record *record, const PGresult *r, int row, const char *host)
+static void take_facts(struct record *record, const PGresult *r, int row, const char *id_suffix)
 {
     char event[UUID_TEXT_SIZE];
     struct uuid user;
@@ -144,17 +149,15 @@ static void take_facts(struct record *record, const PGresult *r, int row, const 
         .recipient = sql_copy(r, row, EMAIL),
         .verified = strtoll(PQgetvalue(r, row, VERIFIED), NULL, 10),
         .reward = sql_copy(r, row, REWARD),
-        .place = recipient_user(&record->event, &user) ? uuid_place(user) : 0,
+        .place = email_recipient(&record->event, &user) ? uuid_place(user) : 0,
     };
     uuid_format(record->event.id, event);
-    snprintf(job->message_id, sizeof job->message_id, "%s.email@%s", event, host);
+    snprintf(job->message_id, sizeof job->message_id, "%s%s", event, id_suffix);
 }
 
-static bool read_facts(struct run *run, PGresult **failed)
+static bool read_facts(struct run *run, const char *id_suffix, PGresult **failed)
 {
     struct buf campaigns = {0}, users = {0}, places = {0}, rewards = {0};
-    char host[MAILER_HOST_SIZE] = "localhost";
-    mailer_host(run->config->public_url, host);
     sql_array_begin(&campaigns);
     sql_array_begin(&users);
     sql_array_begin(&places);
@@ -163,7 +166,7 @@ static bool read_facts(struct run *run, PGresult **failed)
         const struct event *e = &run->records[i]->event;
         struct uuid user;
         sql_array_uuid(&campaigns, e->campaign_id);
-        if (recipient_user(e, &user)) {
+        if (email_recipient(e, &user)) {
             sql_array_uuid(&users, user);
             sql_array_int(&places, uuid_place(user));
         } else {
@@ -179,7 +182,7 @@ static bool read_facts(struct run *run, PGresult **failed)
                                   sql_array_end(&rewards)};
     PGresult *r = run_sql(run, failed, "select * from mail_read($1, $2, $3, $4)", 4, values);
     for (size_t i = 0; r && i < run->count && (int)i < PQntuples(r); i++)
-        take_facts(run->records[i], r, (int)i, host);
+        take_facts(run->records[i], r, (int)i, id_suffix);
     PQclear(r);
     buf_free(&campaigns);
     buf_free(&users);
@@ -257,12 +260,53 @@ static bool read_code_key(struct run *run, struct email_worker *w, PGresult **fa
     return r != NULL;
 }
 
+/* Enters the mails that are not sent. Takes them out of the run; those that could not be entered stay, for enter to find
+ * out why. */
+static bool enter_finals(struct run *run, const char *id_suffix, PGresult **failed)
+{
+    struct email_final *finals = xmalloc((run->count + 1) * sizeof *finals);
+    size_t count = 0, left = 0;
+    int64_t now = clock_wall_us();
+    for (size_t i = 0; i < run->count; i++) {
+        const char *status = planned_status(run->config, &run->records[i]->event, now);
+        if (strcmp(status, "sending") == 0)
+            run->records[left++] = run->records[i];
+        else
+            finals[count++] = (struct email_final){.record = run->records[i], .status = status};
+    }
+    bool ok = count == 0 || email_record(run, finals, count, id_suffix, failed);
+    for (size_t i = 0; ok && i < count; i++) {
+        if (!finals[i].entered) {
+            run->records[left++] = finals[i].record;
+            continue;
+        }
+        struct email_job *job = xcalloc(1, sizeof *job);
+        job->counted = finals[i].status;
+        finals[i].record->state = job;
+    }
+    run->count = left;
+    free(finals);
+    return ok;
+}
+
 static bool email_apply(struct run *run, PGresult **failed)
 {
     struct email_worker *w = run->worker;
+    char suffix[MAILER_HOST_SIZE + sizeof ".email@"], host[MAILER_HOST_SIZE] = "localhost";
+    struct run rest = *run;
     if (!w->has_code_key && !read_code_key(run, w, failed))
         return false;
-    return !w->has_code_key || (read_facts(run, failed) && enter(run, failed));
+    if (!w->has_code_key)
+        return true;
+    mailer_host(run->config->public_url, host);
+    snprintf(suffix, sizeof suffix, ".email@%s", host);
+    rest.records = xmalloc((run->count + 1) * sizeof(struct record *));
+    memcpy(rest.records, run->records, run->count * sizeof(struct record *));
+    bool ok = enter_finals(&rest, suffix, failed);
+    if (ok && rest.count > 0)
+        ok = read_facts(&rest, suffix, failed) && enter(&rest, failed);
+    free(rest.records);
+    return ok;
 }
 
 /* --- call --- */
@@ -363,6 +407,7 @@ const struct handler email_handler = {
     .types = EMAIL_TYPES,
     .pool_size = email_pool_size,
     .run_max = email_run_max,
+    .gathers = email_gathers,
     .check = email_check,
     .key = email_key,
     .worker_open = email_open,

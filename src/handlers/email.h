@@ -1,5 +1,5 @@
-/* email-workers, the part that decides what a mail says (email_text.c) apart from the part that keeps the books and
- * sends (email.c). */
+/* email-workers: what a mail says (email_text.c), mails that are only recorded (email_record.c), and the rest: who gets
+ * one, keeping the books, sending (email.c). */
 #ifndef TIDINGS_HANDLERS_EMAIL_H
 #define TIDINGS_HANDLERS_EMAIL_H
 
@@ -11,6 +11,7 @@
 #include "core/config.h"
 #include "delivery/template.h"
 #include "domain/event.h"
+#include "handlers/handler.h"
 
 #define EMAIL_TYPES                                                                                                    \
     (1u << EVENT_USER_SIGNED_UP | 1u << EVENT_USER_VERIFIED | 1u << EVENT_VERIFICATION_REQUESTED |                     \
@@ -44,5 +45,19 @@ void email_texts_free(struct email_texts *t);
 void email_text(const struct email_texts *t, const struct config *config, const struct event *e,
                 const struct mail_facts *facts, const uint8_t code_key[16], int64_t now_s, struct buf *subject,
                 struct buf *body);
+
+/* The user that the mail goes to; false: it goes to the account. */
+bool email_recipient(const struct event *e, struct uuid *user);
+
+/* A mail that is not going to be sent. */
+struct email_final {
+    struct record *record;
+    const char *status;
+    bool entered; /* by email_record: its row is there and was not before */
+};
+
+/* Enters their rows, within apply. What is not entered then was there already, or something is wrong with it. Sorts
+ * finals. id_suffix: what makes a message id of an event's id. */
+bool email_record(struct run *run, struct email_final *finals, size_t count, const char *id_suffix, PGresult **failed);
 
 #endif

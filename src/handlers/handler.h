@@ -7,7 +7,7 @@
  *   3. settle  in a second transaction on run->conn: record what call did; only if the handler has it
  * call and settle get the records for which apply has set `call`. A record that apply does not leave DONE must have no
  * effect in its transaction (if it is rejected, the dead letter is written there). A run may have several records of
- * one key, unless the handler has call.
+ * one key, unless the handler has call and does not gather.
  * Each step may set the outcome of a record that is still OUTCOME_DONE. Outcomes count only after the step's commit.
  * When a step's SQL fails with a data-class error the run is rolled back and halved until the culprit is alone, which
  * is then rejected; when the connection or Postgres fails, every record of the run is tried again
@@ -68,6 +68,9 @@ struct handler {
     int64_t fixed_pool;    /* > 0: always that many workers */
     int64_t (*pool_size)(const struct config *c); /* else this; NULL: KAFKA_WORKER_POOL_SIZE */
     size_t (*run_max)(const struct config *c);    /* records per run at most; NULL: GROUP_RUN_MAX */
+    /* Whether few large runs are better than soon ones that workers share: they are set-based, and call, if it is there,
+     * waits for nobody. Records gather for some ms and while a run is under way. NULL: no. */
+    bool (*gathers)(const struct config *c);
     /* Whether it could work with these settings, looked at once at start: false with a sentence in why. May be NULL. */
     bool (*check)(const struct config *c, char *why, size_t why_size);
     /* Appends the key: records with the same key are handled in order and never on two workers at once. Any thread. */

@@ -15,6 +15,12 @@ static void position_key(const struct event *e, struct buf *out)
     buf_add(out, e->campaign_id.b, sizeof e->campaign_id.b);
 }
 
+static bool position_gathers(const struct config *c)
+{
+    (void)c;
+    return true;
+}
+
 /* Records that the update left out, by their places in its arrays. */
 static void mark_problems(struct record *const *updated, size_t count, const PGresult *r)
 {
@@ -153,6 +159,7 @@ const struct handler position_handler = {
     .dedupe = true,
     .any_age = true, /* computed anew from the source of truth: doing it again does no harm */
     .fixed_pool = 1,
+    .gathers = position_gathers,
     .key = position_key,
     .apply = position_apply,
 };

@@ -40,6 +40,7 @@ void answers_close(struct http *h)
 {
     free(h->series);
     buf_free(&h->scratch);
+    buf_free(&h->link);
 }
 
 static struct metric_series *count_of(struct answer_series *s, int status)
@@ -120,15 +121,16 @@ struct buf *answer_body(struct request *r)
     return &r->http->scratch;
 }
 
-static void add_header(h2o_req_t *req, const char *name, const char *value, size_t len)
-{
-    h2o_add_header_by_str(&req->pool, &req->res.headers, name, strlen(name), 1, NULL, value, len);
-}
-
 void answer_header(struct request *r, const char *name, const char *value)
 {
     h2o_iovec_t copy = h2o_strdup(&r->req->pool, value, SIZE_MAX);
-    add_header(r->req, name, copy.base, copy.len);
+    h2o_add_header_by_str(&r->req->pool, &r->req->res.headers, name, strlen(name), 1, NULL, copy.base, copy.len);
+}
+
+/* A header that libh2o has no token for: it need not look. Neither is copied. */
+static void add_header(h2o_req_t *req, const char *name, const char *value, size_t len)
+{
+    h2o_add_header_by_str(&req->pool, &req->res.headers, name, strlen(name), 0, NULL, value, len);
 }
 
 void answer_and_close(struct request *r)

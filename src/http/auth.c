@@ -72,7 +72,8 @@ static bool is_base64url(const char *text, size_t len)
     return true;
 }
 
-const char *auth_bearer(const char *header, size_t len, size_t *key_len)
+/* What has the form of a key but for its characters; NULL: nothing. */
+static const char *cut_key(const char *header, size_t len, size_t *key_len)
 {
     if (!header || len < 7 || strncasecmp(header, "bearer ", 7) != 0)
         return NULL;
@@ -81,13 +82,16 @@ const char *auth_bearer(const char *header, size_t len, size_t *key_len)
         key++;
     while (key < end && (end[-1] == ' ' || end[-1] == '\t'))
         end--;
-    size_t n = (size_t)(end - key);
-    if (n < 7 + 16 || n > 7 + 100 || (memcmp(key, "tk_sec_", 7) != 0 && memcmp(key, "tk_pub_", 7) != 0))
+    *key_len = (size_t)(end - key);
+    if (*key_len < 7 + 16 || *key_len > 7 + 100)
         return NULL;
-    if (!is_base64url(key, n))
-        return NULL;
-    *key_len = n;
-    return key;
+    return memcmp(key, "tk_sec_", 7) == 0 || memcmp(key, "tk_pub_", 7) == 0 ? key : NULL;
+}
+
+const char *auth_bearer(const char *header, size_t len, size_t *key_len)
+{
+    const char *key = cut_key(header, len, key_len);
+    return key && is_base64url(key, *key_len) ? key : NULL;
 }
 
 /* --- the cache -------------------------------------------------------------------------------------------------- */
@@ -248,7 +252,7 @@ bool auth_check(struct auth *a, const char *header, size_t len, enum err *err, s
 {
     uint8_t hash[HASH_SIZE];
     size_t key_len;
-    const char *text = auth_bearer(header, len, &key_len);
+    const char *text = cut_key(header, len, &key_len);
     if (!text) {
         *err = ERR_UNAUTHORIZED;
         return true;
@@ -265,6 +269,10 @@ bool auth_check(struct auth *a, const char *header, size_t len, enum err *err, s
     if (e && e->state != LOADING) {
         *err = e->state == KNOWN ? ERR_NONE : ERR_UNAUTHORIZED;
         *key = e->key;
+        return true;
+    }
+    if (!e && !auth_bearer(header, len, &key_len)) { /* what is in the cache had good characters when it came in */
+        *err = ERR_UNAUTHORIZED;
         return true;
     }
     if (!e && (*err = load(a, hash, &e)) != ERR_NONE)

@@ -62,14 +62,26 @@ bool content_type_is(const char *value, size_t len, const char *type)
     return true;
 }
 
+static void begin(struct body *b, json_t *root)
+{
+    b->root = root;
+    b->err = ERR_NONE;
+    b->field[0] = b->detail[0] = '\0';
+    b->asked_count = 0;
+    b->flat.count = 0;
+}
+
 void body_open(struct body *b, const char *content_type, size_t content_type_len, const char *data, size_t len)
 {
     char why[200];
-    *b = (struct body){0};
+    begin(b, NULL);
     if (!content_type || !content_type_is(content_type, content_type_len, "application/json")) {
         body_fault(b, ERR_MEDIA_TYPE, NULL, "Content-Type must be application/json, in UTF-8.");
         return;
     }
+    if (flat_read(&b->flat, data, len))
+        return;
+    b->flat.count = 0;
     b->root = json_read(data, len, why, sizeof why);
     if (!b->root)
         body_fault(b, ERR_MALFORMED, NULL, why);
@@ -83,31 +95,40 @@ void body_clear(struct body *b)
     b->root = NULL;
 }
 
+static bool was_asked(const struct body *b, const char *name)
+{
+    for (size_t i = 0; i < b->asked_count; i++)
+        if (strcmp(b->asked[i], name) == 0)
+            return true;
+    return false;
+}
+
+static void unknown_member(struct body *b, const char *name)
+{
+    char detail[160];
+    /* Cut at 64 bytes, but not within a character. */
+    int cut = (int)strnlen(name, 64);
+    while (cut > 0 && ((unsigned char)name[cut] & 0xc0) == 0x80)
+        cut--;
+    char field[72];
+    snprintf(field, sizeof field, "%.*s", cut, name);
+    snprintf(detail, sizeof detail, "There is no such member here: %s.", field);
+    body_fault(b, ERR_INVALID, field, detail);
+}
+
 bool body_end(struct body *b)
 {
-    const char *key;
+    const char *name;
     json_t *value;
-    if (b->err != ERR_NONE)
-        return false;
-    json_object_foreach(b->root, key, value)
+    for (size_t i = 0; b->err == ERR_NONE && i < b->flat.count; i++)
+        if (!was_asked(b, b->flat.members[i].name))
+            unknown_member(b, b->flat.members[i].name);
+    json_object_foreach(b->root, name, value)
     {
-        bool known = false;
-        for (size_t i = 0; i < b->asked_count && !known; i++)
-            known = strcmp(b->asked[i], key) == 0;
-        if (known)
-            continue;
-        char detail[160];
-        /* Cut at 64 bytes, but not within a character. */
-        int cut = (int)strnlen(key, 64);
-        while (cut > 0 && ((unsigned char)key[cut] & 0xc0) == 0x80)
-            cut--;
-        char field[72];
-        snprintf(field, sizeof field, "%.*s", cut, key);
-        snprintf(detail, sizeof detail, "There is no such member here: %s.", field);
-        body_fault(b, ERR_INVALID, field, detail);
-        return false;
+        if (b->err == ERR_NONE && !was_asked(b, name))
+            unknown_member(b, name);
     }
-    return true;
+    return b->err == ERR_NONE;
 }
 
 /* --- members ---------------------------------------------------------------------------------------------------- */
@@ -119,19 +140,35 @@ static void fault(struct body *b, const char *name, const char *what)
     body_fault(b, ERR_INVALID, name, detail);
 }
 
-/* The member's value; NULL when it is absent or something was wrong before. */
-static json_t *member(struct body *b, const char *name, enum body_need need)
+/* A member's value. */
+struct value {
+    json_t *json;     /* NULL: a text of a flat body */
+    struct text text; /* when it is one */
+};
+
+static bool find(const struct body *b, const char *name, struct value *v)
+{
+    const struct flat_member *m = flat_find(&b->flat, name);
+    *v = (struct value){.json = m ? NULL : json_object_get(b->root, name)};
+    if (m)
+        v->text = (struct text){m->value, m->value_len};
+    else if (json_is_string(v->json))
+        v->text = (struct text){json_string_value(v->json), json_string_length(v->json)};
+    return m || v->json;
+}
+
+/* False: it is absent, or something was wrong before. */
+static bool member(struct body *b, const char *name, enum body_need need, struct value *v)
 {
     if (b->err != ERR_NONE)
-        return NULL;
+        return false;
     if (b->asked_count < BODY_MEMBERS)
         b->asked[b->asked_count++] = name;
-    json_t *value = json_object_get(b->root, name);
-    if (value && !(need == BODY_OPTIONAL && json_is_null(value)))
-        return value;
+    if (find(b, name, v) && !(need == BODY_OPTIONAL && json_is_null(v->json)))
+        return true;
     if (need == BODY_REQUIRED)
         fault(b, name, "is required");
-    return NULL;
+    return false;
 }
 
 /* Characters of valid UTF-8; SIZE_MAX when there is a control character (C0, DEL or C1) among them that is not allowed. */
@@ -140,10 +177,8 @@ static size_t count_characters(const char *text, size_t len, const char *allowed
     size_t count = 0;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
-        bool fine = c != '\0' && strchr(allowed, c);
-        if (fine)
-            ;
-        else if (c < 0x20 || c == 0x7f || (c == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0))
+        bool control = c < 0x20 || c == 0x7f || (c == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0);
+        if (control && (c == '\0' || !strchr(allowed, c)))
             return SIZE_MAX;
         count += (c & 0xc0) != 0x80;
     }
@@ -153,16 +188,15 @@ static size_t count_characters(const char *text, size_t len, const char *allowed
 static bool read_text(struct body *b, const char *name, enum body_need need, size_t min_chars, size_t max_chars,
                       const char *allowed, struct text *out)
 {
+    struct value v;
     *out = (struct text){NULL, 0};
-    json_t *value = member(b, name, need);
-    if (!value)
+    if (!member(b, name, need, &v))
         return false;
-    if (!json_is_string(value)) {
+    if (!v.text.data) {
         fault(b, name, "must be a string");
         return false;
     }
-    const char *text = json_string_value(value);
-    size_t len = json_string_length(value), count = count_characters(text, len, allowed);
+    size_t count = count_characters(v.text.data, v.text.len, allowed);
     char what[80];
     if (count == SIZE_MAX) {
         fault(b, name, "must not have control characters");
@@ -178,7 +212,7 @@ static bool read_text(struct body *b, const char *name, enum body_need need, siz
         fault(b, name, what);
         return false;
     }
-    *out = (struct text){text, len};
+    *out = v.text;
     return true;
 }
 
@@ -196,10 +230,10 @@ bool body_lines(struct body *b, const char *name, enum body_need need, size_t mi
 
 bool body_uuid(struct body *b, const char *name, enum body_need need, struct uuid *out)
 {
-    json_t *value = member(b, name, need);
-    if (!value)
+    struct value v;
+    if (!member(b, name, need, &v))
         return false;
-    if (json_is_string(value) && uuid_parse(json_string_value(value), json_string_length(value), out))
+    if (v.text.data && uuid_parse(v.text.data, v.text.len, out))
         return true;
     fault(b, name, "must be a UUID");
     return false;
@@ -212,7 +246,7 @@ bool body_null(struct body *b, const char *name)
 
 void body_enter(struct body *inside, json_t *object)
 {
-    *inside = (struct body){.root = json_incref(object)};
+    begin(inside, json_incref(object));
 }
 
 void body_leave(struct body *b, const char *name, struct body *inside)
@@ -227,14 +261,14 @@ void body_leave(struct body *b, const char *name, struct body *inside)
 
 bool body_int(struct body *b, const char *name, enum body_need need, int64_t min, int64_t max, int64_t *out)
 {
-    json_t *value = member(b, name, need);
-    if (!value)
+    struct value v;
+    if (!member(b, name, need, &v))
         return false;
-    if (!json_is_integer(value)) {
+    if (!json_is_integer(v.json)) {
         fault(b, name, "must be an integer");
         return false;
     }
-    int64_t number = json_integer_value(value);
+    int64_t number = json_integer_value(v.json);
     if (number < min || number > max) {
         char what[80];
         snprintf(what, sizeof what, "must be from %" PRId64 " to %" PRId64, min, max);
@@ -247,27 +281,29 @@ bool body_int(struct body *b, const char *name, enum body_need need, int64_t min
 
 bool body_object(struct body *b, const char *name, enum body_need need, json_t **out)
 {
-    json_t *value = member(b, name, need);
-    if (value && !json_is_object(value))
+    struct value v;
+    bool there = member(b, name, need, &v);
+    if (there && !json_is_object(v.json))
         fault(b, name, "must be an object");
-    if (!value || b->err != ERR_NONE)
+    if (!there || b->err != ERR_NONE)
         return false;
-    *out = value;
+    *out = v.json;
     return true;
 }
 
 bool body_array(struct body *b, const char *name, enum body_need need, size_t max, json_t **out)
 {
-    json_t *value = member(b, name, need);
-    if (value && !json_is_array(value)) {
+    struct value v;
+    bool there = member(b, name, need, &v);
+    if (there && !json_is_array(v.json)) {
         fault(b, name, "must be an array");
-    } else if (value && json_array_size(value) > max) {
+    } else if (there && json_array_size(v.json) > max) {
         char what[80];
         snprintf(what, sizeof what, "must have at most %zu elements", max);
         fault(b, name, what);
     }
-    if (!value || b->err != ERR_NONE)
+    if (!there || b->err != ERR_NONE)
         return false;
-    *out = value;
+    *out = v.json;
     return true;
 }

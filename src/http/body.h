@@ -11,17 +11,19 @@
 
 #include "core/err.h"
 #include "core/uuid.h"
+#include "http/flat.h"
 #include "store/action.h"
 
 #define BODY_MEMBERS 16 /* members that one body may have at most */
 
 struct body {
-    json_t *root;   /* an object, or NULL */
+    json_t *root;   /* an object, or NULL: then `flat` has what there is */
     enum err err;   /* ERR_NONE: nothing wrong so far */
     char field[72]; /* "" : no member in particular */
     char detail[256];
-    const char *asked[BODY_MEMBERS];
     size_t asked_count;
+    const char *asked[BODY_MEMBERS];
+    struct flat flat;
 };
 
 /* Whether a Content-Type header's value says `type`, with no charset or UTF-8. */

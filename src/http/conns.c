@@ -64,7 +64,7 @@ static void conn_free(struct conn *n)
 void conn_set_state(struct conn *c, enum conn_state state)
 {
     c->state = state;
-    c->since_us = clock_mono_us();
+    c->since_us = clock_coarse_us();
 }
 
 /* --- lingering -------------------------------------------------------------------------------------------------- */

@@ -28,6 +28,8 @@ static void look_at(struct framing *f, const char *line, size_t len)
         f->folded = true;
         return;
     }
+    if (!strchr("HhCcTt", line[0]))
+        return; /* none of those that matter */
     const char *colon = memchr(line, ':', len);
     if (!colon)
         return;

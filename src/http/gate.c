@@ -27,6 +27,8 @@ static bool read_id(const struct route_param *p, struct uuid *id)
 {
     char text[3 * (UUID_TEXT_SIZE - 1)]; /* room for a UUID with every character encoded */
     size_t len;
+    if (uuid_parse(p->value, p->value_len, id)) /* nothing is encoded */
+        return true;
     return p->value_len <= sizeof text && url_decode(p->value, p->value_len, false, text, &len) &&
            uuid_parse(text, len, id);
 }

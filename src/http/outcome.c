@@ -79,14 +79,19 @@ void outcome_done(struct request *r, int status, const struct action_result *res
 
 void outcome_location(struct request *r, const char *collection, struct uuid id)
 {
-    char campaign[UUID_TEXT_SIZE], item[UUID_TEXT_SIZE], location[160];
+    char campaign[UUID_TEXT_SIZE], item[UUID_TEXT_SIZE];
+    struct buf *location = answer_body(r); /* empty again when the body is begun */
+    buf_adds(location, "/v1/campaigns/");
     uuid_format(collection ? r->campaign_id : id, campaign);
-    uuid_format(id, item);
-    if (collection)
-        snprintf(location, sizeof location, "/v1/campaigns/%s/%s/%s", campaign, collection, item);
-    else
-        snprintf(location, sizeof location, "/v1/campaigns/%s", campaign);
-    answer_header(r, "location", location);
+    buf_add(location, campaign, UUID_TEXT_SIZE - 1);
+    if (collection) {
+        buf_addc(location, '/');
+        buf_adds(location, collection);
+        buf_addc(location, '/');
+        uuid_format(id, item);
+        buf_add(location, item, UUID_TEXT_SIZE - 1);
+    }
+    answer_header(r, "location", buf_cstr(location));
 }
 
 static void answer(struct request *r, int status, const struct action_result *result)

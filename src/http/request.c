@@ -83,7 +83,7 @@ void *request_wait(struct request *r, enum err late)
     r->refs++;
     r->waiting = true;
     r->late = late;
-    r->deadline_us = clock_mono_us() + h->config->http_answer_timeout_ms * 1000;
+    r->deadline_us = clock_coarse_us() + h->config->http_answer_timeout_ms * 1000;
     r->newer = NULL;
     r->older = h->newest;
     *(h->newest ? &h->newest->newer : &h->oldest) = r;

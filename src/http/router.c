@@ -108,6 +108,21 @@ static void allow(struct route_match *m, const char *method)
     snprintf(m->allow + used, sizeof m->allow - used, "%s, ", strcmp(method, "GET") == 0 ? "GET, HEAD" : method);
 }
 
+/* No route took the path; which of them know it, under another method? */
+static void find_methods(const struct router *r, const struct segment *segments, size_t count, struct route_match *m)
+{
+    for (size_t i = 0; i < r->count; i++) {
+        if (!fits(&r->patterns[i], segments, count))
+            continue;
+        m->path_known = true;
+        allow(m, r->routes[i].method);
+    }
+    if (m->path_known) {
+        allow(m, "OPTIONS");
+        m->allow[strlen(m->allow) - 2] = '\0';
+    }
+}
+
 void router_match(const struct router *r, const char *method, size_t method_len, const char *path, size_t path_len,
                   struct route_match *m)
 {
@@ -121,16 +136,11 @@ void router_match(const struct router *r, const char *method, size_t method_len,
         return;
     for (size_t i = 0; i < r->count; i++) {
         const struct route *route = &r->routes[i];
-        if (!fits(&r->patterns[i], segments, count))
+        if (!is_method(route, method, method_len) || !fits(&r->patterns[i], segments, count))
             continue;
         m->path_known = true;
-        allow(m, route->method);
-        if (!m->route && is_method(route, method, method_len))
-            take(m, route, &r->patterns[i], segments);
+        take(m, route, &r->patterns[i], segments);
+        return;
     }
-    if (m->path_known)
-        allow(m, "OPTIONS");
-    size_t used = strlen(m->allow);
-    if (used >= 2)
-        m->allow[used - 2] = '\0';
+    find_methods(r, segments, count, m);
 }

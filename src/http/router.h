@@ -45,7 +45,7 @@ struct route_param {
 struct route_match {
     const struct route *route;    /* NULL: none */
     bool path_known;              /* some route has this path; with route NULL the method is wrong */
-    char allow[ROUTE_ALLOW_SIZE]; /* set when path_known: the methods of the path, as for an Allow header */
+    char allow[ROUTE_ALLOW_SIZE]; /* with path_known and no route: the methods of the path, as for an Allow header */
     size_t param_count;
     struct route_param params[ROUTE_SEGMENTS];
 };

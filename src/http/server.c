@@ -10,7 +10,7 @@
 #include "http/request.h"
 #include "http/routes.h"
 
-enum { TICK_MS = 100, STOP_TICK_MS = 10, PARTIAL_US = 500000 };
+enum { TICK_MS = 100, STOP_TICK_MS = 10, PARTIAL_US = 500000, KEPT_BUFFERS = 512 };
 
 const char *http_url(const struct http *h)
 {
@@ -39,6 +39,9 @@ static void configure(struct http *h)
     h2o_hostconf_t *host = h2o_config_register_host(g, h2o_iovec_init(H2O_STRLIT("tidings")), 65535);
     gate_install(h, &host->fallback_path);
     h2o_context_init(&h->context, h->loop, g);
+    /* The loop's input buffers: as many as a busy loop holds at once are kept for the next requests (libh2o keeps 16). */
+    h2o_socket_buffer_prototype.allocator.max = KEPT_BUFFERS;
+    h2o_socket_buffer_prototype._initial_buf.capacity = H2O_SOCKET_INITIAL_INPUT_BUFFER_SIZE;
     h->accept.ctx = &h->context;
     h->accept.hosts = g->hosts;
 }

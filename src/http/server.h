@@ -32,6 +32,7 @@ struct http {
     struct answer_series *series;    /* metrics, see answer.c */
     struct request *oldest, *newest; /* requests that wait for an outcome, by deadline */
     struct buf scratch;              /* the body that is being made */
+    struct buf link;                 /* the referral link that goes into it */
     bool answering;                  /* our own answer is on its way through libh2o's filters */
 
     h2o_globalconf_t globalconf;

@@ -18,10 +18,10 @@ bool installation_known(struct request *r)
 void add_referral(struct request *r, struct buf *out, uint32_t place, const char *landing_url)
 {
     char code[REFERRAL_CODE_SIZE];
-    struct buf link = {0};
+    struct buf *link = &r->http->link;
+    buf_clear(link);
     referral_code_make(r->http->installation->referral_code_key, r->campaign_id, place, code);
-    referral_link(r->http->config->public_url, landing_url, code, &link);
+    referral_link(r->http->config->public_url, landing_url, code, link);
     member_string(out, "referral_code", code);
-    member_text(out, "referral_link", link.data, link.len);
-    buf_free(&link);
+    member_text(out, "referral_link", link->data, link->len);
 }

@@ -10,8 +10,6 @@
 #include "core/pgbinary.h"
 #include "relay/relay_int.h"
 
-enum { READ_ROWS = 1000 };
-
 static const struct {
     const char *name, *sql;
 } statements[] = {
@@ -96,6 +94,7 @@ static void on_heads(void *arg, const struct pglink_answer *answer)
     r->heads_asked = false;
     if (!rows_ok(r, answer, "heads"))
         return;
+    relay_send_held(r); /* or it would be read */
     for (int i = 0; i < PQntuples(answer->result); i++) {
         uint32_t shard;
         int64_t seq;
@@ -151,21 +150,41 @@ void outbox_save(struct relay *r)
 
 /* --- gaps ------------------------------------------------------------------------------------------------------- */
 
+/* Columns of relay_read; their types are fixed, and with that their lengths in binary format. */
+enum { C_SEQ, C_VERSION, C_TYPE, C_FORMAT, C_AT, C_ID, C_ACCOUNT_ID, C_CAMPAIGN_ID, C_DATA, COLUMNS };
+
+static uint64_t get_int(const PGresult *rows, int i, int column, int bytes)
+{
+    const uint8_t *p = (const uint8_t *)PQgetvalue(rows, i, column);
+    uint64_t v = 0;
+    for (int k = 0; k < bytes; k++)
+        v = v << 8 | p[k];
+    return v;
+}
+
+static struct uuid get_uuid(const PGresult *rows, int i, int column)
+{
+    struct uuid id;
+    memcpy(id.b, PQgetvalue(rows, i, column), sizeof id.b);
+    return id;
+}
+
 static struct event_row decode(const PGresult *rows, int i, uint32_t shard)
 {
-    return (struct event_row){
-        .shard = shard,
-        .seq = (int64_t)pgbinary_int(rows, i, 0),
-        .version = (int64_t)pgbinary_int(rows, i, 1),
-        .type = (enum event_type)pgbinary_int(rows, i, 2),
-        .format = (int)pgbinary_int(rows, i, 3),
-        .at_us = pgbinary_time_us(rows, i, 4),
-        .id = pgbinary_uuid(rows, i, 5),
-        .account_id = pgbinary_uuid(rows, i, 6),
-        .campaign_id = pgbinary_uuid(rows, i, 7),
-        .data = PQgetvalue(rows, i, 8),
-        .data_len = (size_t)PQgetlength(rows, i, 8),
-    };
+    struct event_row row = {.shard = shard, .seq = (int64_t)get_int(rows, i, C_SEQ, 8)};
+    if (PQgetisnull(rows, i, C_ID))
+        return row; /* purged: EVENT_NONE */
+    row.version = (int64_t)get_int(rows, i, C_VERSION, 8);
+    row.type = (enum event_type)get_int(rows, i, C_TYPE, 2);
+    row.format = (int)get_int(rows, i, C_FORMAT, 2);
+    row.at_us = pgbinary_time_us(rows, i, C_AT);
+    row.id = get_uuid(rows, i, C_ID);
+    row.account_id = get_uuid(rows, i, C_ACCOUNT_ID);
+    if (!PQgetisnull(rows, i, C_CAMPAIGN_ID))
+        row.campaign_id = get_uuid(rows, i, C_CAMPAIGN_ID);
+    row.data = PQgetvalue(rows, i, C_DATA);
+    row.data_len = (size_t)PQgetlength(rows, i, C_DATA);
+    return row;
 }
 
 /* Whether the first row is the event that was sent as s->read_from, or says that this event was purged. */
@@ -186,6 +205,31 @@ static bool past_is_ours(struct relay *r, const struct relay_shard *s, const PGr
     return false;
 }
 
+static void on_rows(void *arg, const struct pglink_answer *answer);
+
+/* The rows after `from`; and the row at it, which tells whether the database still has the past that we know. */
+static void read_page(struct relay_shard *s, int64_t from, size_t count)
+{
+    char shard[16], seq[24], limit[24];
+    s->read_from = from;
+    s->read_count = count < RELAY_PAGE ? count : RELAY_PAGE;
+    snprintf(shard, sizeof shard, "%" PRIu32, s->no);
+    snprintf(seq, sizeof seq, "%" PRId64, from);
+    snprintf(limit, sizeof limit, "%zu", s->read_count + 1);
+    const char *values[3] = {shard, seq, limit};
+    ask(s->relay, "read", 3, values, 1, on_rows, s, &s->reading);
+}
+
+/* A full page has come and there is room for one more: Postgres shall make it while this one is sent. */
+static void read_ahead(struct relay_shard *s, int rows, int64_t last_seq)
+{
+    int64_t from;
+    size_t count, here = s->read_count;
+    if ((size_t)rows > here && window_gap(s->relay->window, s->no, 2 * RELAY_PAGE, &from, &count) &&
+        from == s->read_from && count >= here + RELAY_PAGE / 2 && pglink_room(s->relay->link))
+        read_page(s, last_seq, count - here);
+}
+
 static void on_rows(void *arg, const struct pglink_answer *answer)
 {
     struct relay_shard *s = arg;
@@ -193,14 +237,14 @@ static void on_rows(void *arg, const struct pglink_answer *answer)
     s->reading = false;
     if (!rows_ok(r, answer, "read") || r->alarm || !past_is_ours(r, s, answer->result))
         return;
-    int count = PQntuples(answer->result);
-    struct event_row *rows = xmalloc((size_t)(count ? count : 1) * sizeof *rows);
-    for (int i = 0; i < count; i++)
-        rows[i] = decode(answer->result, i, s->no);
-    relay_send_rows(r, rows, (size_t)count, true);
-    free(rows);
-    int64_t from;
-    if (window_gap(r->window, s->no, &from) && from == s->read_from)
+    int64_t from, was = s->read_from;
+    size_t count, rows = 0;
+    for (int i = 0; i < PQntuples(answer->result) && rows < RELAY_PAGE + 1; i++)
+        r->page[rows++] = decode(answer->result, i, s->no);
+    if (rows > 0)
+        read_ahead(s, (int)rows, r->page[rows - 1].seq);
+    relay_send_rows(r, r->page, rows, true);
+    if (!s->reading && window_gap(r->window, s->no, 2 * RELAY_PAGE, &from, &count) && from == was)
         return; /* no progress: the timer tries again */
     outbox_fill(r);
 }
@@ -211,14 +255,10 @@ void outbox_fill(struct relay *r)
         return;
     for (uint32_t i = 0; i < r->shards; i++) {
         struct relay_shard *s = &r->shard[i];
-        if (s->reading || !pglink_room(r->link) || !window_gap(r->window, i, &s->read_from))
-            continue;
-        char shard[16], from[24], limit[16];
-        snprintf(shard, sizeof shard, "%" PRIu32, i);
-        snprintf(from, sizeof from, "%" PRId64, s->read_from);
-        snprintf(limit, sizeof limit, "%d", READ_ROWS + 1); /* and the one already acknowledged */
-        const char *values[3] = {shard, from, limit};
-        ask(r, "read", 3, values, 1, on_rows, s, &s->reading);
+        int64_t from;
+        size_t count;
+        if (!s->reading && pglink_room(r->link) && window_gap(r->window, i, 2 * RELAY_PAGE, &from, &count))
+            read_page(s, from, count);
     }
 }
 

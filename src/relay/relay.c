@@ -33,12 +33,6 @@ void relay_alarm(struct relay *r, const char *why)
     metric_gauge(M_RELAY_ALARM, 1);
 }
 
-void relay_feed(struct relay *r, const struct event_row *rows, size_t count)
-{
-    relay_send_rows(r, rows, count, false);
-    outbox_fill(r); /* rows that did not fit, or came after a gap */
-}
-
 /* --- acknowledgements ------------------------------------------------------------------------------------------- */
 
 /* Errors of the record itself; anything else (rights, a fenced producer) passes. */
@@ -73,19 +67,30 @@ static void on_ack(void *arg, int32_t partition, int64_t seq, rd_kafka_resp_err_
             reset_producer(r, rd_kafka_err2str(error));
         return; /* of a broken producer: the report of the event at fault is awaited */
     }
-    if (!window_ack(r->window, (uint32_t)partition, seq, clock_mono_us(), &at_us)) {
+    if (r->acked == 0) { /* one reading of the clocks for the burst */
+        r->acked_mono_us = clock_mono_us();
+        r->acked_wall_us = clock_wall_us();
+    }
+    if (!window_ack(r->window, (uint32_t)partition, seq, r->acked_mono_us, &at_us)) {
         reset_producer(r, "acknowledgements out of order");
         return;
     }
     r->brokers_down = false;
     r->opening_attempt = 0;
-    metric_inc(M_RELAY_ACKED);
-    metric_seen(M_RELAY_LATENCY, clock_wall_us() - at_us);
+    r->acked++;
+    metric_seen(M_RELAY_LATENCY, r->acked_wall_us - at_us);
+}
+
+static void end_burst(struct relay *r)
+{
+    metric_add(r->m_acked, r->acked);
+    r->acked = 0;
 }
 
 static void on_acks_end(void *arg)
 {
     struct relay *r = arg;
+    end_burst(r);
     if (!r->stopping)
         outbox_fill(r); /* there is room again */
 }
@@ -162,6 +167,7 @@ static void reset_producer(struct relay *r, const char *why)
     metric_inc(M_RELAY_RESETS);
     r->producer = NULL;
     r->fatal_us = 0;
+    end_burst(r);
     window_rewind(r->window);
     r->open_parts++;
     producer_close(p, on_producer_closed, r);
@@ -270,7 +276,7 @@ static void close_parts(struct relay *r);
 
 static bool drained(const struct relay *r)
 {
-    return !r->window || r->alarm || (window_in_flight(r->window) == 0 && !r->saving);
+    return !r->window || r->alarm || (r->hold.count == 0 && window_in_flight(r->window) == 0 && !r->saving);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -280,6 +286,7 @@ static void on_tick(uv_timer_t *timer)
     if (r->fatal_us != 0 && now_us - r->fatal_us > FATAL_WAIT_US && r->producer)
         reset_producer(r, r->trouble);
     if (r->window) {
+        relay_set_wait(r, now_us);
         set_gauges(r, now_us);
         window_distrust_idle(r->window, now_us - IDLE_US);
         if (now_us - r->polled_us >= r->config->relay_poll_ms * 1000) {
@@ -322,11 +329,14 @@ struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t
         r->shard[i].relay = r;
         r->shard[i].no = i;
     }
+    r->m_acked = metric_get(M_RELAY_ACKED, NULL, NULL);
     r->m_memory = metric_get(M_RELAY_PRODUCED, "memory", NULL);
     r->m_postgres = metric_get(M_RELAY_PRODUCED, "postgres", NULL);
     uv_timer_init(loop, &r->timer);
     uv_timer_init(loop, &r->retry);
-    r->timer.data = r->retry.data = r;
+    uv_timer_init(loop, &r->hold_timer);
+    hold_open(&r->hold, shards);
+    r->timer.data = r->retry.data = r->hold_timer.data = r;
     uv_timer_start(&r->timer, on_tick, TICK_MS, TICK_MS);
     outbox_open(r);
     start_probe(r);
@@ -345,6 +355,7 @@ static void on_last_closed(uv_handle_t *handle)
     void *arg = r->stopped_arg;
     window_free(r->window);
     buf_free(&r->value);
+    hold_free(&r->hold);
     free(r->shard);
     free(r->stuck);
     free(r);
@@ -357,7 +368,7 @@ static void on_part_closed(void *arg)
     r->open_parts--;
 }
 
-static void on_retry_closed(uv_handle_t *handle)
+static void on_timer_closed(uv_handle_t *handle)
 {
     on_part_closed(handle->data);
 }
@@ -374,9 +385,9 @@ static void on_wait(uv_timer_t *timer)
 static void close_parts(struct relay *r)
 {
     r->closing = true;
-    r->open_parts += 2;
-    uv_timer_stop(&r->retry);
-    uv_close((uv_handle_t *)&r->retry, on_retry_closed);
+    r->open_parts += 3;
+    uv_close((uv_handle_t *)&r->retry, on_timer_closed);
+    uv_close((uv_handle_t *)&r->hold_timer, on_timer_closed); /* what is held waits in Postgres as well */
     pglink_close(r->link, on_part_closed, r);
     if (r->producer) {
         r->open_parts++;

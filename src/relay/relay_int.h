@@ -6,14 +6,18 @@
 #include "bus/producer.h"
 #include "core/metrics.h"
 #include "core/pglink.h"
+#include "relay/hold.h"
 #include "relay/relay.h"
 #include "relay/window.h"
+
+enum { RELAY_PAGE = 1000 }; /* events read from Postgres at a time */
 
 struct relay_shard {
     struct relay *relay;
     uint32_t no;
     bool reading; /* a range read is under way */
     int64_t read_from;
+    size_t read_count;       /* how many after it were asked for */
     struct uuid newest;      /* the id that must be at read_from, while a new connection is verified */
     int64_t saved;           /* cursor as saved */
     int64_t asked_head;      /* head known when the heads were asked: they cannot be below it */
@@ -32,8 +36,11 @@ struct relay {
     struct producer *producer; /* NULL: none at the moment */
     int64_t fatal_us;          /* since when the producer is broken; 0: it is not */
     int opening_attempt;
-    bool from_postgres; /* what is being sent was read: for the metric */
     struct buf value;
+    struct event_row page[RELAY_PAGE + 1]; /* as read */
+    int64_t sent;                          /* by the present call of relay_send_rows */
+    int64_t acked; /* in the present burst of acknowledgements, and when it came, by both clocks */
+    int64_t acked_mono_us, acked_wall_us;
 
     struct pglink *link;
     bool cursors_known; /* read once from Postgres: nothing is sent before */
@@ -46,6 +53,10 @@ struct relay {
         int64_t seq;
         int count;
     } * stuck;
+
+    struct hold hold; /* committed, not sent yet */
+    uv_timer_t hold_timer;
+    int64_t wait_ms, fed, fed_us; /* how long to hold; events fed since then */
 
     uv_timer_t timer; /* polls heads, saves cursors, sets gauges */
     uv_timer_t retry; /* back-off of the producer and of the probe */
@@ -68,7 +79,7 @@ struct relay {
     void (*on_stopped)(void *arg);
     void *stopped_arg;
 
-    struct metric_series *m_memory, *m_postgres;
+    struct metric_series *m_acked, *m_memory, *m_postgres;
 };
 
 /* outbox.c */
@@ -79,6 +90,8 @@ void outbox_poll_heads(struct relay *r);
 void outbox_save(struct relay *r); /* saves cursors that moved */
 
 /* send.c */
+void relay_send_held(struct relay *r);
+void relay_set_wait(struct relay *r, int64_t now_us); /* by the rate of late */
 void relay_halt(struct relay *r, uint32_t partition, int64_t seq, rd_kafka_resp_err_t error);
 void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count, bool from_postgres);
 

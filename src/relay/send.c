@@ -6,26 +6,49 @@
 #include "core/log.h"
 #include "relay/relay_int.h"
 
-/* CloudEvents 1.0, Kafka binding, binary mode; and a W3C trace whose id is the event's. */
-static size_t make_headers(const struct event_row *row, char text[5][96], struct producer_header headers[8])
+enum {
+    SOURCE_SIZE = 12 + UUID_TEXT_SIZE,
+    TRACE_SIZE = 56,
+    HEADERS = 7,
+    RECORD_OVERHEAD = 1024, /* bytes that librdkafka holds of a record besides its value: key, headers, its own */
+};
+
+/* /aggregates/<id> */
+static void make_source(const struct event_text *text, char out[SOURCE_SIZE])
 {
-    char id[UUID_TEXT_SIZE], source[UUID_TEXT_SIZE];
-    uuid_format(row->id, id);
-    event_key(row, source);
-    snprintf(text[0], sizeof text[0], "%s", id);
-    snprintf(text[1], sizeof text[1], "/aggregates/%s", source);
-    rfc3339_format(row->at_us, text[2]);
-    snprintf(text[3], sizeof text[3], "00-%.8s%.4s%.4s%.4s%.12s-%.4s%.12s-01", id, id + 9, id + 14, id + 19, id + 24,
-             id + 19, id + 24);
-    size_t n = 0;
-    headers[n++] = (struct producer_header){"content-type", "application/json"};
-    headers[n++] = (struct producer_header){"ce_specversion", "1.0"};
-    headers[n++] = (struct producer_header){"ce_id", text[0]};
-    headers[n++] = (struct producer_header){"ce_type", event_type_name(row->type)};
-    headers[n++] = (struct producer_header){"ce_source", text[1]};
-    headers[n++] = (struct producer_header){"ce_time", text[2]};
-    headers[n++] = (struct producer_header){"traceparent", text[3]};
-    return n;
+    memcpy(out, "/aggregates/", 12);
+    memcpy(out + 12, text->key, UUID_TEXT_SIZE);
+}
+
+/* A W3C trace whose id is the event's, without its hyphens; the span's is the last half of it. */
+static void make_trace(const struct event_text *text, char out[TRACE_SIZE])
+{
+    const char *id = text->id;
+    memcpy(out, "00-", 3);
+    memcpy(out + 3, id, 8);
+    memcpy(out + 11, id + 9, 4);
+    memcpy(out + 15, id + 14, 4);
+    memcpy(out + 19, id + 19, 4);
+    memcpy(out + 23, id + 24, 12);
+    out[35] = '-';
+    memcpy(out + 36, out + 19, 16);
+    memcpy(out + 52, "-01", 4);
+}
+
+#define HEADER(name, value, value_len) ((struct producer_header){name, value, sizeof name - 1, value_len})
+
+/* CloudEvents 1.0, Kafka binding, binary mode; and the trace. */
+static void make_headers(const struct event_row *row, const struct event_text *text, const char *source,
+                         const char *trace, struct producer_header headers[HEADERS])
+{
+    const char *type = event_type_name(row->type);
+    headers[0] = HEADER("content-type", "application/json", 16);
+    headers[1] = HEADER("ce_specversion", "1.0", 3);
+    headers[2] = HEADER("ce_id", text->id, UUID_TEXT_SIZE - 1);
+    headers[3] = HEADER("ce_type", type, strlen(type));
+    headers[4] = HEADER("ce_source", source, SOURCE_SIZE - 1);
+    headers[5] = HEADER("ce_time", text->at, RFC3339_SIZE - 1);
+    headers[6] = HEADER("traceparent", trace, TRACE_SIZE - 1);
 }
 
 /* An event that can never be delivered must not be skipped: its partition stops, the others go on. */
@@ -40,20 +63,23 @@ void relay_halt(struct relay *r, uint32_t partition, int64_t seq, rd_kafka_resp_
 static size_t send_row(void *arg, uint32_t partition, const struct event_row *row)
 {
     struct relay *r = arg;
-    char key[UUID_TEXT_SIZE], text[5][96];
-    struct producer_header headers[8];
+    struct event_text text;
+    char source[SOURCE_SIZE], trace[TRACE_SIZE];
+    struct producer_header headers[HEADERS];
     rd_kafka_resp_err_t error;
     if (!event_type_name(row->type) || row->format != EVENT_FORMAT) {
         relay_alarm(r, "the events table has an event that this binary does not know: a newer tidings wrote it");
         return 0;
     }
+    event_text(row, &text);
+    make_source(&text, source);
+    make_trace(&text, trace);
+    make_headers(row, &text, source, trace, headers);
     buf_clear(&r->value);
-    event_value(row, &r->value);
-    size_t key_len = event_key(row, key);
-    size_t header_count = make_headers(row, text, headers);
-    switch (producer_send(r->producer, (int32_t)partition, key, key_len, r->value.data, r->value.len, headers,
-                          header_count, row->seq, &error)) {
-    case PRODUCER_SENT: metric_add(r->from_postgres ? r->m_postgres : r->m_memory, 1); return r->value.len + 1;
+    event_value_of(row, &text, &r->value);
+    switch (producer_send(r->producer, (int32_t)partition, text.key, UUID_TEXT_SIZE - 1, r->value.data, r->value.len,
+                          headers, HEADERS, row->seq, &error)) {
+    case PRODUCER_SENT: r->sent++; return r->value.len + RECORD_OVERHEAD;
     case PRODUCER_FULL: return 0;
     default:
         snprintf(r->trouble, sizeof r->trouble, "%s", rd_kafka_err2str(error));
@@ -70,6 +96,50 @@ void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count
             window_saw(r->window, rows[i].shard, rows[i].seq);
         return;
     }
-    r->from_postgres = from_postgres;
+    r->sent = 0;
     window_feed(r->window, rows, count, send_row, r);
+    metric_add(from_postgres ? r->m_postgres : r->m_memory, r->sent);
+}
+
+/* --- from memory ------------------------------------------------------------------------------------------------ */
+
+void relay_send_held(struct relay *r)
+{
+    const struct event_row *rows;
+    size_t count = hold_take(&r->hold, &rows);
+    if (count > 0)
+        relay_send_rows(r, rows, count, false);
+}
+
+static void on_held(uv_timer_t *timer)
+{
+    struct relay *r = timer->data;
+    relay_send_held(r);
+    outbox_fill(r); /* rows that did not fit, or came after a gap */
+}
+
+void relay_feed(struct relay *r, const struct event_row *rows, size_t count)
+{
+    r->fed += (int64_t)count;
+    if (r->closing)
+        return;
+    if (r->wait_ms == 0 && r->hold.count == 0) {
+        relay_send_rows(r, rows, count, false);
+        outbox_fill(r);
+    } else if (!hold_add(&r->hold, rows, count)) {
+        uv_timer_stop(&r->hold_timer);
+        on_held(&r->hold_timer);
+    } else if (!uv_is_active((uv_handle_t *)&r->hold_timer)) {
+        uv_timer_start(&r->hold_timer, on_held, (uint64_t)r->wait_ms, 0);
+    }
+}
+
+void relay_set_wait(struct relay *r, int64_t now_us)
+{
+    int64_t passed_us = now_us - r->fed_us;
+    if (passed_us < 20000)
+        return;
+    r->wait_ms = hold_wait_ms(r->fed * 1000000 / passed_us, r->partitions, r->config->kafka_linger_ms);
+    r->fed = 0;
+    r->fed_us = now_us;
 }

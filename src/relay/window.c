@@ -107,12 +107,20 @@ static void push(struct window *w, struct part *p, const struct event_row *row, 
     p->bytes += bytes;
 }
 
-static void feed_row(struct window *w, const struct event_row *row, window_send send, void *arg)
+/* Which partition an event belongs to. */
+static uint32_t target_of(const struct window *w, const struct event_row *row)
 {
     char key[UUID_TEXT_SIZE];
-    size_t key_len = event_key(row, key);
-    bool purged = row->type == EVENT_NONE;
-    uint32_t target = purged ? UINT32_MAX : aggregate_hash(key, key_len) % w->partitions;
+    if (row->type == EVENT_NONE)
+        return UINT32_MAX;
+    if (w->per_shard == 1)
+        return row->shard;
+    return aggregate_hash(key, event_key(row, key)) % w->partitions;
+}
+
+static void feed_row(struct window *w, const struct event_row *row, window_send send, void *arg)
+{
+    uint32_t target = target_of(w, row);
     window_saw(w, row->shard, row->seq);
     for (uint32_t k = 0; k < w->per_shard; k++) {
         uint32_t partition = row->shard + k * w->shards;
@@ -135,15 +143,32 @@ void window_feed(struct window *w, const struct event_row *rows, size_t count, w
         feed_row(w, &rows[i], send, arg);
 }
 
-bool window_gap(const struct window *w, uint32_t shard, int64_t *from)
+/* How many events of its shard would fill the partition, by the size of those in flight; 0: it has no room. */
+static size_t reach_of(const struct window *w, const struct part *p)
+{
+    enum { USUAL_BYTES = 1500, STRANGERS = 8 };
+    if (!has_room(w, p))
+        return 0;
+    if (!p->proven) /* one of its own; where partitions share a shard, it is somewhere among theirs */
+        return w->per_shard == 1 ? 1 : STRANGERS * w->per_shard;
+    size_t each = p->count > 0 ? p->bytes / p->count : USUAL_BYTES;
+    size_t room = w->max_count - p->count, by_bytes = (w->max_bytes - p->bytes) / (each ? each : 1) + 1;
+    return (room < by_bytes ? room : by_bytes) * w->per_shard;
+}
+
+bool window_gap(const struct window *w, uint32_t shard, size_t page, int64_t *from, size_t *count)
 {
     bool gap = false;
     for (uint32_t k = 0; k < w->per_shard; k++) {
         const struct part *p = part_of(w, shard, k);
-        if (p->passed >= w->heads[shard] || !has_room(w, p))
+        size_t reach = reach_of(w, p);
+        size_t missing = p->passed < w->heads[shard] ? (size_t)(w->heads[shard] - p->passed) : 0;
+        size_t enough = missing < page ? missing : page;
+        bool crowded = p->count > w->max_count / 2 || p->bytes > w->max_bytes / 2;
+        if (missing == 0 || reach == 0 || (reach < enough && crowded) || (gap && p->passed >= *from))
             continue;
-        if (!gap || p->passed < *from)
-            *from = p->passed;
+        *from = p->passed;
+        *count = reach < enough ? reach : enough;
         gap = true;
     }
     return gap;

@@ -36,8 +36,10 @@ void window_feed(struct window *w, const struct event_row *rows, size_t count, w
 /* The shard has events up to seq. */
 void window_saw(struct window *w, uint32_t shard, int64_t seq);
 
-/* Whether a partition of the shard that has room misses events. *from: the last seq passed by the one furthest behind. */
-bool window_gap(const struct window *w, uint32_t shard, int64_t *from);
+/* Whether a partition of the shard misses events and has room for all of them, for page of them, or is half empty: reading for
+ * less room would read again and again. *from: the last seq passed by the one furthest behind of these; *count: how many
+ * events after it to read, at most page. */
+bool window_gap(const struct window *w, uint32_t shard, size_t page, int64_t *from, size_t *count);
 
 /* The first in flight of the partition is acknowledged. False when it is not seq: the producer broke its promise. */
 bool window_ack(struct window *w, uint32_t partition, int64_t seq, int64_t now_us, int64_t *at_us);

@@ -181,6 +181,48 @@ def test_old_events_are_not_mailed(env):
     assert env.mails("old@example.com") == []
 
 
+@pytest.mark.settings(MAIL_TRANSPORT="discard")
+def test_mails_recorded_in_runs(env):
+    """One statement for many mails, with some among them that were there already, that are about nobody, that Postgres
+    refuses; and the process is killed in the middle of it."""
+    service = env.start(GROUPS_ENABLED="none")
+    api = env.api()
+    campaign = api.create_campaign()["campaign_id"]
+    for i in range(60):
+        api.signup(campaign, f"u{i}@example.com")
+    wait_until(lambda: len(env.records()) >= 61, 15, "all is in Kafka")
+    for record in env.records()[11:21]:
+        env.produce(record.value, record.key, partition=record.partition)
+    nobody = produce_event(env, "user.signed_up", campaign, {"user_id": str(uuid.uuid4()), "email": "x@example.com"})
+    waiting = ("select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+               " and application_name = 'tidings worker'")
+    with env.db() as other:  # its row holds the run up between the first of its rows and the last
+        other.execute("begin")
+        other.execute("insert into mails (event_id, kind, recipient, message_id, status)"
+                      " select id, 'x', 'x', 'x', 'discarded' from events where type = 1 order by seq offset 30 limit 1")
+        service.restart(GROUPS_ENABLED="all")
+        wait_until(lambda: env.value(waiting) == 1, 20, "a run is under way")
+        service.kill9()
+        other.execute("rollback")
+    wait_until(lambda: env.value(waiting) == 0, 20, "its session has ended")
+    assert statuses(env) == {}, "a run is all or nothing"
+    execute(env, "alter table mails add constraint not_seven check (recipient <> 'u7@example.com')")
+    service.start()
+    wait_until(lambda: len(dead_letters(env)) == 2, 40, lambda: f"{dead_letters(env)}")  # the dead member's session ends first
+    wait_until(lambda: service.metric("tidings_group_lag_records", group="email-workers") == 0, 20, "all is handled")
+    seven = env.value("select e.id::text from events e where e.data like '%%\"u7@example.com\"%%'")
+    reasons = {row[3]: row[5] for row in dead_letters(env)}
+    assert "not_seven" in reasons[seven] and "no such user" in reasons[nobody]
+    mails = env.query("select recipient from mails where kind = 'user.signed_up' order by 1")
+    assert mails == sorted((f"u{i}@example.com",) for i in range(60) if i != 7)
+    assert env.value("select count(*) from mails m join events e on e.id = m.event_id"
+                     " where m.message_id = m.event_id || '.email@127.0.0.1' and m.status = 'discarded'") == statuses(env)["discarded"]
+    done, skipped = (service.metric("tidings_handled_total", group="email-workers", outcome=o) for o in ("done", "skipped"))
+    assert (done, skipped) == (statuses(env)["discarded"], 10)
+    runs = service.metric("tidings_handler_run_records_count", group="email-workers")
+    assert runs <= 12, f"72 records took {runs} runs"
+
+
 def test_templates_of_ones_own(make_env, directory):
     templates = directory / "templates"
     templates.mkdir()

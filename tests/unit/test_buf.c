@@ -149,6 +149,34 @@ static void test_json_round_trip(void **state)
         }
 }
 
+/* Every byte at every place of a text, since the text is looked at eight bytes at a time. */
+static void test_json_every_place(void **state)
+{
+    (void)state;
+    for (size_t len = 1; len <= 20; len++)
+        for (size_t place = 0; place < len; place++)
+            for (int byte = 0; byte < 256; byte++) {
+                struct buf b = {0}, want = {0};
+                char text[20];
+                memset(text, 'a', sizeof text);
+                text[place] = (char)byte;
+                buf_add_json(&b, text, len);
+                buf_addc(&want, '"');
+                for (size_t i = 0; i < len; i++) {
+                    char one[1] = {text[i]};
+                    struct buf piece = {0};
+                    buf_add_json(&piece, one, 1);
+                    buf_add(&want, piece.data + 1, piece.len - 2);
+                    buf_free(&piece);
+                }
+                buf_addc(&want, '"');
+                assert_int_equal(b.len, want.len);
+                assert_memory_equal(b.data, want.data, b.len);
+                buf_free(&b);
+                buf_free(&want);
+            }
+}
+
 static void test_copies(void **state)
 {
     (void)state;
@@ -178,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_printf),
         cmocka_unit_test(test_json_golden),
         cmocka_unit_test(test_json_round_trip),
+        cmocka_unit_test(test_json_every_place),
         cmocka_unit_test(test_copies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -165,6 +165,9 @@ static void test_clocks(void **state)
     }
     assert_true(clock_wall_us() / 1000000 - (int64_t)time(NULL) <= 1);
     assert_true(clock_wall_us() > INT64_C(1700000000000000));
+    int64_t coarse = clock_coarse_us();
+    assert_true(coarse <= clock_mono_us());
+    assert_true(coarse >= before - 100000); /* a tick is 10 ms at most */
 }
 
 static void test_backoff(void **state)

@@ -362,6 +362,81 @@ static void test_garbage(void **state)
         garbage_try(goldens[i].value, 8000, check_parse);
 }
 
+static const char text_members[][20] = {"user_id", "email", "referrer_id"};
+
+/* What text event_data_text would give; the contract says which are there. */
+static const char *text_or_null(const struct event *e, const char *member)
+{
+    bool has = strcmp(member, "email") == 0 || strcmp(member, "user_id") == 0 ? e->type == EVENT_USER_SIGNED_UP
+                                                                              : e->type == EVENT_REFERRAL_VERIFIED;
+    return has ? event_data_text(e, member) : "";
+}
+
+/* The scanner of values that we made takes nothing that the strict reader refuses, and finds the same in it: a blank in
+ * front sends a value to the reader. */
+static void check_both_ways(const char *text, size_t len)
+{
+    struct event fast, strict;
+    char why[200], strict_why[200], *blank = malloc(len + 1);
+    assert_non_null(blank);
+    blank[0] = ' ';
+    memcpy(blank + 1, text, len);
+    bool ok = event_parse(text, len, &fast, why, sizeof why);
+    assert_true(ok == event_parse(blank, len + 1, &strict, strict_why, sizeof strict_why));
+    if (ok) {
+        assert_true(fast.type == strict.type && fast.version == strict.version && fast.at_us == strict.at_us);
+        assert_true(uuid_equal(fast.id, strict.id) && uuid_equal(fast.account_id, strict.account_id));
+        assert_true(uuid_equal(fast.campaign_id, strict.campaign_id) && !fast.data == !strict.data);
+        for (size_t i = 0; i < sizeof text_members / sizeof text_members[0]; i++)
+            assert_string_equal(text_or_null(&fast, text_members[i]), text_or_null(&strict, text_members[i]));
+        if (fast.type == EVENT_REFERRAL_VERIFIED)
+            assert_int_equal(event_data_int(&fast, "points_per_referral"),
+                             event_data_int(&strict, "points_per_referral"));
+    }
+    event_clear(&fast);
+    event_clear(&strict);
+    free(blank);
+}
+
+static void test_scanner_and_reader_agree(void **state)
+{
+    static const char *const data[] = {
+        "{}",
+        "{,}",
+        "{\"a\":1,}",
+        "{\"a\":01}",
+        "{\"a\":-1}",
+        "{\"a\":1.5}",
+        "{\"a\":1e3}",
+        "{\"a\":999999999999999999}",
+        "{\"a\":9999999999999999999}",
+        "{\"a\":123456789012345678901234567890}",
+        "{\"a\":\"\\u0000\"}",
+        "{\"a\":\"\\\"\"}",
+        "{\"a\":\"\t\"}",
+        "{\"a\":\"\xff\"}",
+        "{\"a\":\"\x7f\"}",
+        "{\"a\":{\"user_id\":\"x\"}}",
+        "{\"a\":1,\"a\":2}",
+        "{\"a\":1 }",
+        "{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8,\"i\":9}",
+    };
+    (void)state;
+    for (size_t i = 0; i < GOLDENS; i++)
+        garbage_try(goldens[i].value, 8000, check_both_ways);
+    /* The golden value's data with these members in front of its own, and alone. */
+    for (size_t i = 0; i < sizeof data / sizeof data[0]; i++)
+        for (size_t g = 0; g < GOLDENS; g++)
+            for (int alone = 0; alone < 2; alone++) {
+                char text[2000];
+                const char *at = strstr(goldens[g].value, ",\"data\":{") + strlen(",\"data\":{");
+                const char *rest = alone ? strstr(at, ",\"timestamp\"") : at;
+                snprintf(text, sizeof text, "%.*s%.*s%s%s", (int)(at - 1 - goldens[g].value), goldens[g].value,
+                         (int)strlen(data[i]) - !alone, data[i], alone || strlen(data[i]) == 2 ? "" : ",", rest);
+                check_both_ways(text, strlen(text));
+            }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_no_event_at_all),
         cmocka_unit_test(test_null_campaign),
         cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_scanner_and_reader_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

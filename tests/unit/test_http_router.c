@@ -63,6 +63,7 @@ static void test_first_in_the_table_wins(void **state)
     (void)state;
     assert_string_equal(found("POST", "/a/1/find"), "find");
     assert_string_equal(found("PATCH", "/a/1/find"), "patch_y");
+    assert_string_equal(found("DELETE", "/a/1/find"), "other method");
     assert_string_equal(match.allow, "POST, GET, HEAD, PATCH, OPTIONS");
 }
 

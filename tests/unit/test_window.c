@@ -11,7 +11,7 @@
 #include "core/hash.h"
 #include "relay/window.h"
 
-enum { SHARDS = 2, PARTITIONS = 6, EVENTS = 400, CAMPAIGNS = 8 };
+enum { SHARDS = 2, PARTITIONS = 6, EVENTS = 400, CAMPAIGNS = 8, PAGE = 20 };
 
 struct log_entry {
     int64_t seq;
@@ -103,9 +103,11 @@ static int64_t model_cursor(const struct kafka *k, uint32_t shard, int64_t passe
 static void read_gap(struct window *w, struct kafka *k, uint32_t shard, int64_t committed)
 {
     int64_t from;
-    if (!window_gap(w, shard, &from))
+    size_t count;
+    if (!window_gap(w, shard, PAGE, &from, &count))
         return;
-    int64_t n = 1 + rand() % 40;
+    assert_in_range(count, 1, PAGE);
+    int64_t n = 1 + rand() % 40; /* more or less than that: other partitions' may be among them */
     if (from + n > committed)
         n = committed - from;
     window_feed(w, &rows[shard][from], (size_t)n, send_to, k);
@@ -177,9 +179,10 @@ static void test_one_alone_until_proven(void **state)
     window_feed(w, rows[0], 5, send_to, k);
     assert_int_equal(window_in_flight(w), 1);
     int64_t from, at;
-    assert_false(window_gap(w, 0, &from)); /* no room yet */
+    size_t count;
+    assert_false(window_gap(w, 0, PAGE, &from, &count)); /* no room yet */
     assert_true(window_ack(w, 0, 1, 5, &at));
-    assert_true(window_gap(w, 0, &from));
+    assert_true(window_gap(w, 0, PAGE, &from, &count));
     assert_int_equal(from, 1);
     window_feed(w, &rows[0][1], 4, send_to, k);
     assert_int_equal(window_in_flight(w), 4);
@@ -187,7 +190,7 @@ static void test_one_alone_until_proven(void **state)
     assert_false(window_ack(w, 0, 3, 5, &at)); /* not the first in flight */
     window_rewind(w);
     k->first[0] = k->last[0] = 0;
-    assert_true(window_gap(w, 0, &from));
+    assert_true(window_gap(w, 0, PAGE, &from, &count));
     assert_int_equal(from, 1);
     window_feed(w, &rows[0][1], 4, send_to, k);
     assert_int_equal(window_in_flight(w), 1); /* a new producer: one alone again */

@@ -1,0 +1,63 @@
+/* Mails that are not sent, only recorded: one statement for all of them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "handlers/email.h"
+#include "handlers/sql.h"
+
+static int compare(const void *a, const void *b)
+{
+    const struct email_final *x = a, *y = b;
+    return memcmp(x->record->event.id.b, y->record->event.id.b, sizeof x->record->event.id.b);
+}
+
+static void mark_entered(struct email_final *finals, size_t count, const PGresult *r)
+{
+    struct email_final wanted, *found;
+    struct record key = {0};
+    wanted.record = &key;
+    for (int row = 0; row < PQntuples(r); row++)
+        if (uuid_parse(PQgetvalue(r, row, 0), (size_t)PQgetlength(r, row, 0), &key.event.id) &&
+            (found = bsearch(&wanted, finals, count, sizeof *finals, compare)))
+            found->entered = true;
+}
+
+bool email_record(struct run *run, struct email_final *finals, size_t count, const char *id_suffix, PGresult **failed)
+{
+    enum { EVENTS, KINDS, CAMPAIGNS, USERS, PLACES, REWARDS, STATUSES, ARRAYS };
+    struct buf arrays[ARRAYS] = {{0}};
+    const char *values[ARRAYS + 1];
+    qsort(finals, count, sizeof *finals, compare);
+    for (int i = 0; i < ARRAYS; i++)
+        sql_array_begin(&arrays[i]);
+    for (size_t i = 0; i < count; i++) {
+        const struct event *e = &finals[i].record->event;
+        struct uuid user;
+        finals[i].entered = false;
+        sql_array_uuid(&arrays[EVENTS], e->id);
+        sql_array_text(&arrays[KINDS], event_type_name(e->type));
+        sql_array_uuid(&arrays[CAMPAIGNS], e->campaign_id);
+        if (email_recipient(e, &user)) {
+            sql_array_uuid(&arrays[USERS], user);
+            sql_array_int(&arrays[PLACES], uuid_place(user));
+        } else {
+            sql_array_text(&arrays[USERS], NULL);
+            sql_array_text(&arrays[PLACES], NULL);
+        }
+        if (e->type == EVENT_REWARD_EARNED)
+            sql_array_uuid(&arrays[REWARDS], event_data_uuid(e, "reward_id"));
+        else
+            sql_array_text(&arrays[REWARDS], NULL);
+        sql_array_text(&arrays[STATUSES], finals[i].status);
+    }
+    for (int i = 0; i < ARRAYS; i++)
+        values[i] = sql_array_end(&arrays[i]);
+    values[ARRAYS] = id_suffix;
+    PGresult *r = run_sql(run, failed, "select mail_record($1, $2, $3, $4, $5, $6, $7, $8)", ARRAYS + 1, values);
+    if (r)
+        mark_entered(finals, count, r);
+    PQclear(r);
+    for (int i = 0; i < ARRAYS; i++)
+        buf_free(&arrays[i]);
+    return r != NULL;
+}
