@@ -36,7 +36,7 @@ class Lengths:
     seconds: int = 8
     repeats: int = 3
     scenarios: str = ",".join(inputs.CLIMBS + OWN)
-    warm_up_s: int = 5
+    warm_up_s: int = 30  # or the broker's compiler takes a core
     referrers_each: int = 20
     group_steps: int = 5
     group_step_s: int = 8

@@ -98,12 +98,14 @@ static void set_sizes(rd_kafka_conf_t *conf, int64_t max_message_bytes)
 
 static rd_kafka_conf_t *producer_conf(const struct config *config)
 {
+    char linger[32];
+    snprintf(linger, sizeof linger, "%" PRId64, config->kafka_linger_ms);
     rd_kafka_conf_t *conf = kafka_conf(config, "tidings-relay");
     kafka_conf_set(conf, "enable.idempotence", "true");
     kafka_conf_set(conf, "enable.gapless.guarantee", "true");
     kafka_conf_set(conf, "acks", "all");
     kafka_conf_set(conf, "max.in.flight.requests.per.connection", "5");
-    kafka_conf_set(conf, "linger.ms", "0"); /* its owner knows better when to wait */
+    kafka_conf_set(conf, "linger.ms", linger);
     kafka_conf_set(conf, "compression.type", "lz4");
     kafka_conf_set(conf, "queue.buffering.max.messages", "1000000"); /* the relay's windows bound it */
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);

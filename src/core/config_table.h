@@ -44,7 +44,7 @@
   X(upkeep_ms, "UPKEEP_INTERVAL_MS", INT, 100, 3600000, "5000", "how often rows that are not needed any more are looked for, in ms") \
   X(purge_delay_s, "PURGE_DELAY_SECONDS", INT, 0, 31536000, "60", "time from the deletion of a campaign until its rows are taken away, in seconds") \
   X(key_cache_ms, "KEY_CACHE_MS", INT, 0, 600000, "5000", "how long an API key's lookup is remembered in ms")          \
-  X(lanes, "LANES", INT, 1, 64, "2", "write connections to Postgres")                                                  \
+  X(lanes, "LANES", INT, 1, 64, "1", "write connections to Postgres")                                                  \
   X(lane_batch, "LANE_BATCH", INT, 1, 5000, "400", "actions committed in one transaction at most")                     \
   X(campaign_cache, "CAMPAIGN_CACHE", INT, 1, 10000000, "20000", "campaigns whose standing is remembered, at some 200 bytes each: those that many sign up to in turn") \
   X(lane_queue, "LANE_QUEUE", INT, 1, 1000000, "20000", "actions waiting in one lane at most; more are answered 503 at once") \

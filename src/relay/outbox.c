@@ -94,7 +94,6 @@ static void on_heads(void *arg, const struct pglink_answer *answer)
     r->heads_asked = false;
     if (!rows_ok(r, answer, "heads"))
         return;
-    relay_send_held(r); /* or it would be read */
     for (int i = 0; i < PQntuples(answer->result); i++) {
         uint32_t shard;
         int64_t seq;

@@ -276,7 +276,7 @@ static void close_parts(struct relay *r);
 
 static bool drained(const struct relay *r)
 {
-    return !r->window || r->alarm || (r->hold.count == 0 && window_in_flight(r->window) == 0 && !r->saving);
+    return !r->window || r->alarm || (window_in_flight(r->window) == 0 && !r->saving);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -286,7 +286,6 @@ static void on_tick(uv_timer_t *timer)
     if (r->fatal_us != 0 && now_us - r->fatal_us > FATAL_WAIT_US && r->producer)
         reset_producer(r, r->trouble);
     if (r->window) {
-        relay_set_wait(r, now_us);
         set_gauges(r, now_us);
         window_distrust_idle(r->window, now_us - IDLE_US);
         if (now_us - r->polled_us >= r->config->relay_poll_ms * 1000) {
@@ -334,9 +333,7 @@ struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t
     r->m_postgres = metric_get(M_RELAY_PRODUCED, "postgres", NULL);
     uv_timer_init(loop, &r->timer);
     uv_timer_init(loop, &r->retry);
-    uv_timer_init(loop, &r->hold_timer);
-    hold_open(&r->hold, shards);
-    r->timer.data = r->retry.data = r->hold_timer.data = r;
+    r->timer.data = r->retry.data = r;
     uv_timer_start(&r->timer, on_tick, TICK_MS, TICK_MS);
     outbox_open(r);
     start_probe(r);
@@ -355,7 +352,6 @@ static void on_last_closed(uv_handle_t *handle)
     void *arg = r->stopped_arg;
     window_free(r->window);
     buf_free(&r->value);
-    hold_free(&r->hold);
     free(r->shard);
     free(r->stuck);
     free(r);
@@ -368,7 +364,7 @@ static void on_part_closed(void *arg)
     r->open_parts--;
 }
 
-static void on_timer_closed(uv_handle_t *handle)
+static void on_retry_closed(uv_handle_t *handle)
 {
     on_part_closed(handle->data);
 }
@@ -385,9 +381,8 @@ static void on_wait(uv_timer_t *timer)
 static void close_parts(struct relay *r)
 {
     r->closing = true;
-    r->open_parts += 3;
-    uv_close((uv_handle_t *)&r->retry, on_timer_closed);
-    uv_close((uv_handle_t *)&r->hold_timer, on_timer_closed); /* what is held waits in Postgres as well */
+    r->open_parts += 2;
+    uv_close((uv_handle_t *)&r->retry, on_retry_closed);
     pglink_close(r->link, on_part_closed, r);
     if (r->producer) {
         r->open_parts++;

@@ -6,7 +6,6 @@
 #include "bus/producer.h"
 #include "core/metrics.h"
 #include "core/pglink.h"
-#include "relay/hold.h"
 #include "relay/relay.h"
 #include "relay/window.h"
 
@@ -54,9 +53,6 @@ struct relay {
         int count;
     } * stuck;
 
-    struct hold hold; /* committed, not sent yet */
-    uv_timer_t hold_timer;
-    int64_t wait_ms, fed, fed_us; /* how long to hold; events fed since then */
 
     uv_timer_t timer; /* polls heads, saves cursors, sets gauges */
     uv_timer_t retry; /* back-off of the producer and of the probe */
@@ -90,8 +86,6 @@ void outbox_poll_heads(struct relay *r);
 void outbox_save(struct relay *r); /* saves cursors that moved */
 
 /* send.c */
-void relay_send_held(struct relay *r);
-void relay_set_wait(struct relay *r, int64_t now_us); /* by the rate of late */
 void relay_halt(struct relay *r, uint32_t partition, int64_t seq, rd_kafka_resp_err_t error);
 void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count, bool from_postgres);
 

@@ -103,43 +103,10 @@ void relay_send_rows(struct relay *r, const struct event_row *rows, size_t count
 
 /* --- from memory ------------------------------------------------------------------------------------------------ */
 
-void relay_send_held(struct relay *r)
-{
-    const struct event_row *rows;
-    size_t count = hold_take(&r->hold, &rows);
-    if (count > 0)
-        relay_send_rows(r, rows, count, false);
-}
-
-static void on_held(uv_timer_t *timer)
-{
-    struct relay *r = timer->data;
-    relay_send_held(r);
-    outbox_fill(r); /* rows that did not fit, or came after a gap */
-}
-
 void relay_feed(struct relay *r, const struct event_row *rows, size_t count)
 {
-    r->fed += (int64_t)count;
     if (r->closing)
         return;
-    if (r->wait_ms == 0 && r->hold.count == 0) {
-        relay_send_rows(r, rows, count, false);
-        outbox_fill(r);
-    } else if (!hold_add(&r->hold, rows, count)) {
-        uv_timer_stop(&r->hold_timer);
-        on_held(&r->hold_timer);
-    } else if (!uv_is_active((uv_handle_t *)&r->hold_timer)) {
-        uv_timer_start(&r->hold_timer, on_held, (uint64_t)r->wait_ms, 0);
-    }
-}
-
-void relay_set_wait(struct relay *r, int64_t now_us)
-{
-    int64_t passed_us = now_us - r->fed_us;
-    if (passed_us < 20000)
-        return;
-    r->wait_ms = hold_wait_ms(r->fed * 1000000 / passed_us, r->partitions, r->config->kafka_linger_ms);
-    r->fed = 0;
-    r->fed_us = now_us;
+    relay_send_rows(r, rows, count, false);
+    outbox_fill(r); /* rows that did not fit, or came after a gap */
 }
