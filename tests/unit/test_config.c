@@ -48,7 +48,7 @@ static void test_defaults(void **state)
 {
     (void)state;
     assert_true(config_load(&config, why, sizeof why));
-    assert_int_equal(config.lanes, 2);
+    assert_int_equal(config.lanes, 1);
     assert_int_equal(config.pool_size, 10);
     assert_int_equal(config.email_pool_size, 0);
     assert_string_equal(config.database_url, "postgresql://localhost/tidings");
@@ -197,7 +197,7 @@ static void test_several_wrong(void **state)
     setenv("SHARDS", "20", 1);
     assert_false(config_load(&config, why, sizeof why));
     assert_string_equal(why, "KAFKA_TOPIC must not be empty");
-    assert_int_equal(config.lanes, 2);
+    assert_int_equal(config.lanes, 1);
     assert_string_equal(config.kafka_topic, "domain-events");
     assert_string_equal(config.log_level, "info");
     assert_int_equal(config.shards, 20);
@@ -241,7 +241,7 @@ static void test_print(void **state)
     char *text = printed();
     assert_string_equal(
         line_of(text, "LANES", line),
-        "* LANES                        integer, 1 to 64                 default 2                          "
+        "* LANES                        integer, 1 to 64                 default 1                          "
         "      now 8");
     assert_string_equal(
         line_of(text, "LANE_BATCH", line),
