@@ -15,6 +15,13 @@ static void position_key(const struct event *e, struct buf *out)
     buf_add(out, e->campaign_id.b, sizeof e->campaign_id.b);
 }
 
+/* Each campaign of a run is a lock that is held until its end, and Postgres has room for some thousands in all. */
+static size_t position_run_max(const struct config *c)
+{
+    (void)c;
+    return 200;
+}
+
 static bool position_gathers(const struct config *c)
 {
     (void)c;
@@ -159,6 +166,7 @@ const struct handler position_handler = {
     .dedupe = true,
     .any_age = true, /* computed anew from the source of truth: doing it again does no harm */
     .fixed_pool = 1,
+    .run_max = position_run_max,
     .gathers = position_gathers,
     .key = position_key,
     .apply = position_apply,

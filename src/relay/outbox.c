@@ -236,15 +236,16 @@ static void on_rows(void *arg, const struct pglink_answer *answer)
     s->reading = false;
     if (!rows_ok(r, answer, "read") || r->alarm || !past_is_ours(r, s, answer->result))
         return;
-    int64_t from, was = s->read_from;
+    int64_t from, was;
     size_t count, rows = 0;
+    bool gap = window_gap(r->window, s->no, 2 * RELAY_PAGE, &was, &count);
     for (int i = 0; i < PQntuples(answer->result) && rows < RELAY_PAGE + 1; i++)
         r->page[rows++] = decode(answer->result, i, s->no);
     if (rows > 0)
         read_ahead(s, (int)rows, r->page[rows - 1].seq);
     relay_send_rows(r, r->page, rows, true);
-    if (!s->reading && window_gap(r->window, s->no, 2 * RELAY_PAGE, &from, &count) && from == was)
-        return; /* no progress: the timer tries again */
+    if (gap && window_gap(r->window, s->no, 2 * RELAY_PAGE, &from, &count) && from == was)
+        return; /* no progress, the producer takes nothing: the timer tries again */
     outbox_fill(r);
 }
 

@@ -103,26 +103,32 @@ static void count_split(struct lane *l, size_t done)
         l->split = 0;
 }
 
-/* The batch is over, and the result says what became of each action. */
-static void deliver(struct lane *l)
+/* The batch is over, and the result says what became of each action. Postgres gets the next batch before the answers go
+ * out, or it would be idle meanwhile. */
+static void deliver(struct lane *l, bool go_on)
 {
     struct lane_result *result = &l->result;
-    size_t count = l->batch_count, again = 0;
+    size_t count = l->batch_count, again = 0, done = 0;
     l->batch_count = 0;
     for (size_t i = 0; i < result->row_count; i++)
         if (result->rows[i].seq > l->heads[result->rows[i].shard])
             l->heads[result->rows[i].shard] = result->rows[i].seq;
-    if (result->row_count > 0)
-        l->on_commit(l->arg, result->rows, result->row_count);
     for (size_t i = 0; i < count; i++) {
+        l->done[i] = result->again[i] ? NULL : l->batch[i];
+        done += !result->again[i];
         if (result->again[i])
             l->batch[again++] = l->batch[i];
-        else
-            finish(l, l->batch[i], &result->results[i]);
     }
     queue_front(l, l->batch, again);
-    count_split(l, count - again);
-    metric_seen(M_LANE_BATCH, (int64_t)(count - again));
+    count_split(l, done);
+    metric_seen(M_LANE_BATCH, (int64_t)done);
+    if (go_on)
+        lane_pump(l);
+    if (result->row_count > 0)
+        l->on_commit(l->arg, result->rows, result->row_count);
+    for (size_t i = 0; i < count; i++)
+        if (l->done[i])
+            finish(l, l->done[i], &result->results[i]);
 }
 
 /* The input of some action: halve until it is alone. */
@@ -224,7 +230,7 @@ static void resolve_done(uv_work_t *work, int status)
         log_info("the outcome of a lost batch was found", "lane", l->name, "actions",
                  log_int((long long)l->batch_count), "events", log_int((long long)l->result.row_count));
         lane_known_learn(&l->known, l->batch, l->batch_count, &l->result);
-        deliver(l);
+        deliver(l, false);
     }
     lost_free(&l->lost);
     if (l->stopping || !pglink_up(l->link))
@@ -291,7 +297,7 @@ static void on_applied(void *arg, const struct pglink_answer *answer)
         l->retries = 0;
         count_road("general");
         lane_known_learn(&l->known, l->batch, l->batch_count, &l->result);
-        deliver(l);
+        deliver(l, true);
     } else {
         log_failure(l, "bug", r);
         lane_known_reset(&l->known, NULL);
@@ -322,6 +328,12 @@ static void note_stale(struct lane *l)
     l->general_left = doublings < 4 ? GENERAL_BATCHES << doublings : GENERAL_BATCHES_MAX;
 }
 
+static void go_general(struct lane *l)
+{
+    for (size_t i = 0; i < l->batch_count; i++)
+        l->batch[i]->general_road = true;
+}
+
 /* Whatever it was, the general road decides it. */
 static void append_failed(struct lane *l, const PGresult *r)
 {
@@ -331,8 +343,7 @@ static void append_failed(struct lane *l, const PGresult *r)
         return;
     }
     log_failure(l, "append", r);
-    for (size_t i = 0; i < l->batch_count; i++)
-        l->batch[i]->general_road = true;
+    go_general(l);
     requeue_batch(l);
 }
 
@@ -352,11 +363,14 @@ static void on_appended(void *arg, const struct pglink_answer *answer)
     case APPEND_DONE:
         count_road("short");
         l->stale_streak = 0;
-        deliver(l);
+        deliver(l, true);
         break;
     case APPEND_TAKEN:
+        /* The others come again, and nobody new with them: whose address may be taken as well, and so on for ever. */
         count_road("taken");
-        deliver(l);
+        for (size_t i = 0; i < l->batch_count; i++)
+            l->free_left += l->result.again[i] && !l->batch[i]->general_road;
+        deliver(l, true);
         break;
     case APPEND_STALE:
         count_road("stale");
@@ -367,6 +381,7 @@ static void on_appended(void *arg, const struct pglink_answer *answer)
         /* It may be committed: what the rows say is found as if the answer had been lost. */
         log_failure(l, "bug", r);
         lane_known_reset(&l->known, NULL);
+        go_general(l);
         resolve_start(l);
         pglink_drop(l->link, "an answer that cannot be read");
         return;
@@ -421,6 +436,10 @@ static bool take_batch(struct lane *l)
     size_t max = l->split ? l->split : (size_t)l->config->lane_batch, looked_at = 0;
     bool road = goes_short(l, l->head);
     int one_by_one = 0;
+    if (road && l->free_left > 0) {
+        max = l->free_left < max ? l->free_left : max;
+        l->free_left = 0;
+    }
     for (struct action **link = &l->head; *link && l->batch_count < max && looked_at < 4 * max; looked_at++) {
         if (goes_short(l, *link) != road) {
             link = &(*link)->next;
@@ -513,6 +532,7 @@ void lane_start(struct lane *l)
 {
     l->tail = &l->head;
     l->batch = xcalloc((size_t)l->config->lane_batch, sizeof *l->batch);
+    l->done = xcalloc((size_t)l->config->lane_batch, sizeof(struct action *));
     lane_known_init(&l->known, (size_t)l->config->lane_batch, (size_t)(l->config->campaign_cache / l->config->lanes),
                     l->installation->shards);
     l->append = lane_append_new((size_t)l->config->lane_batch, &l->known);
@@ -545,6 +565,7 @@ void lane_free(struct lane *l)
     lane_known_free(&l->known);
     lane_result_free(&l->result);
     free(l->batch);
+    free(l->done);
     free(l->heads);
     free(l->setup_heads);
 }

@@ -37,9 +37,10 @@ struct lane {
 
     struct action **batch; /* in flight or being resolved; room for LANE_BATCH */
     size_t batch_count;
-    size_t split;      /* > 0: batches are at most this large, to find a culprit … */
-    size_t split_left; /* … among so many actions */
-    int retries;       /* of the present batch, for serialization failures and deadlocks */
+    struct action **done; /* of the batch before: being answered while the next is under way; NULL: comes again */
+    size_t split;         /* > 0: batches are at most this large, to find a culprit … */
+    size_t split_left;    /* … among so many actions */
+    int retries;          /* of the present batch, for serialization failures and deadlocks */
     int64_t sent_us;
     struct lane_call call;      /* the general road */
     struct lane_append *append; /* the short road, … */
@@ -49,6 +50,7 @@ struct lane {
     int shards_len;
     int stale_streak; /* batches in a row for which the short road knew too little: others write here */
     int general_left; /* so many batches go the general road meanwhile */
+    size_t free_left; /* so many of the oldest for the short road come again alone: their addresses are free */
 
     int64_t key;          /* the session's lock; a new one per connection */
     int64_t *heads;       /* per shard: last seq known */

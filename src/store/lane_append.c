@@ -68,7 +68,8 @@ struct lane_append {
     size_t *user_of;   /* by place in u_…: the action */
     struct event_row *rows;
     size_t row_count;
-    struct buf text; /* the rows' data; until it is complete they hold offsets in it */
+    struct buf text;      /* the rows' data; until it is complete they hold offsets in it */
+    struct buf done_text; /* of the batch before, which may still be read */
     struct seen addresses;
 };
 
@@ -93,6 +94,7 @@ void lane_append_free(struct lane_append *p)
     for (int i = 0; i < PARAM_COUNT; i++)
         pgarray_free(&p->arrays[i]);
     buf_free(&p->text);
+    buf_free(&p->done_text);
     free(p->slots);
     free(p->slot_shard);
     free(p->next_seq);
@@ -270,8 +272,10 @@ static bool can_append(struct lane_append *p, struct action *a, const struct cam
         a->general_road = true;
         return false;
     }
-    return seen_first(&p->addresses,
-                      hash64(a->email_key.data, a->email_key.len) ^ (uint64_t)c->no * 0x9e3779b97f4a7c15U);
+    /* Of several with one address only the first can succeed. */
+    a->general_road =
+        !seen_first(&p->addresses, hash64(a->email_key.data, a->email_key.len) ^ (uint64_t)c->no * 0x9e3779b97f4a7c15U);
+    return !a->general_road;
 }
 
 static void append(struct lane_append *p, struct action *a, size_t i, struct campaign *c)
@@ -408,6 +412,9 @@ static enum append_outcome appended(struct lane_append *p, const PGresult *answe
         }
         commit_known(p, m);
     }
+    struct buf done_text = p->text;
+    p->text = p->done_text;
+    p->done_text = done_text;
     lane_result_sort(out);
     return APPEND_DONE;
 }

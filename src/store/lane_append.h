@@ -32,7 +32,7 @@ enum append_sent lane_append_send(struct lane_append *p, struct pglink *link, st
 void lane_append_shards(const struct lane_append *p, const char **value,
                         int *len); /* as a parameter, of what was sent */
 
-/* Reads the answer into `out`; text of its rows and results is p's until the next batch. In the last two cases nothing was
+/* Reads the answer into `out`; text of its rows and results is p's until the next answer. In the last two cases nothing was
  * appended: all but actions whose address is taken come again. An action that must go the general road is marked so. */
 enum append_outcome { APPEND_DONE, APPEND_STALE, APPEND_TAKEN, APPEND_BROKEN };
 enum append_outcome lane_append_decode(struct lane_append *p, const PGresult *row, size_t count,

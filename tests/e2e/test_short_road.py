@@ -157,3 +157,30 @@ def test_more_campaigns_than_are_remembered(env):
         answers = list(pool.map(lambda i: sign_up(api, campaigns[i % 30], f"u{i}@example.com", False), range(300)))
     assert {a.status for a in answers} == {201}
     assert service.metric(ROADS, road="short") > 0 and service.metric(ROADS, road="load") > 0
+
+
+def test_taken_addresses_hold_up_nobody_else(env, service, api):
+    """Clients that ask for taken addresses as fast as they can, each voiding a batch; sign-ups of others, on both roads, are
+    answered all the same."""
+    campaign = api.create_campaign()["campaign_id"]
+    api.signup(campaign, "taken@example.com")
+    stop = threading.Event()
+
+    def nag():
+        client, asked = env.api(service), 0
+        while not stop.is_set():
+            assert sign_up(client, campaign, "taken@example.com", False).status == 409
+            asked += 1
+        return asked
+
+    with ThreadPoolExecutor(24) as pool:
+        nagging = [pool.submit(nag) for _ in range(24)]
+        try:
+            for i in range(20):
+                sign_up(api, campaign, f"short-{i}@example.com", False).expect(201)
+                sign_up(api, campaign, f"general-{i}@example.com", True).expect(201)
+            # One batch that is voided, and one of its own: not one for every other client's address.
+            assert service.metric(ROADS, road="taken") <= 3 * (service.metric(ROADS, road="general") + service.metric(ROADS, road="short"))
+        finally:
+            stop.set()
+        assert sum(n.result() for n in nagging) > 20
