@@ -343,7 +343,7 @@ def test_user_rewards(env, api):
     assert (items[0]["attempts"], items[3]["attempts"], items[3]["error"]) == (0, 2, "404 Not Found")
     assert api.read_all(path, limit=1) == api.read_all(path, limit=4) == items
     public = api.read(path, key="publishable")
-    assert "404" not in public.text and all("error" not in i for i in public["items"])
+    assert "404 Not Found" not in public.text and all("error" not in i for i in public["items"])
     assert api.read(f"{w.id}/users/{w.user(3)}/rewards").body == {"items": [], "next_cursor": None}
 
 
