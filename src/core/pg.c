@@ -157,3 +157,14 @@ bool pg_prepare(PGconn *conn, const char *name, const char *sql, char *why, size
     PQclear(result);
     return ok;
 }
+
+bool pg_prepare_call(PGconn *conn, const char *function, int params, char *why, size_t why_size)
+{
+    char sql[256];
+    snprintf(sql, sizeof sql, "select * from %s(", function);
+    for (int i = 1; i <= params; i++) {
+        size_t used = strlen(sql);
+        snprintf(sql + used, sizeof sql - used, "$%d%c", i, i < params ? ',' : ')');
+    }
+    return pg_prepare(conn, function, sql, why, why_size);
+}

@@ -28,6 +28,9 @@ bool pg_require_primary(PGconn *conn, char *why, size_t why_size);
 /* Prepares a statement; true on success, else the reason in why. Blocks. */
 bool pg_prepare(PGconn *conn, const char *name, const char *sql, char *why, size_t why_size);
 
+/* Prepares, under the function's name, the call of a function with so many parameters (at most 40), as rows. */
+bool pg_prepare_call(PGconn *conn, const char *function, int params, char *why, size_t why_size);
+
 /* Runs one statement without rows; true on success, else the reason in why. Blocks. */
 bool pg_run(PGconn *conn, const char *sql, char *why, size_t why_size);
 

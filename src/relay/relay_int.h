@@ -53,7 +53,6 @@ struct relay {
         int count;
     } * stuck;
 
-
     uv_timer_t timer; /* polls heads, saves cursors, sets gauges */
     uv_timer_t retry; /* back-off of the producer and of the probe */
     int64_t polled_us, saved_us;

@@ -107,13 +107,8 @@ void lane_append_free(struct lane_append *p)
 
 bool lane_append_prepare(PGconn *conn, char *why, size_t why_size)
 {
-    char sql[256] = "select * from lane_append(";
-    for (int i = 1; i <= PARAM_COUNT; i++) {
-        size_t used = strlen(sql);
-        snprintf(sql + used, sizeof sql - used, "$%d%c", i, i < PARAM_COUNT ? ',' : ')');
-    }
-    return pg_prepare(conn, "lane_append", sql, why, why_size) &&
-           pg_prepare(conn, "lane_load", "select * from lane_load($1, $2)", why, why_size); /* lane_known.c */
+    return pg_prepare_call(conn, "lane_append", PARAM_COUNT, why, why_size) &&
+           pg_prepare_call(conn, "lane_load", 2, why, why_size); /* lane_known.c */
 }
 
 bool lane_append_takes(const struct action *a)
@@ -152,16 +147,6 @@ static void arrays_begin(struct lane_append *p)
 {
     for (int i = 0; i < PARAM_COUNT; i++)
         pgarray_begin(&p->arrays[i], element_oid[i]);
-}
-
-static void arrays_end(struct lane_append *p)
-{
-    for (int i = 0; i < PARAM_COUNT; i++) {
-        pgarray_end(&p->arrays[i]);
-        p->values[i] = p->arrays[i].buf.data;
-        p->lengths[i] = (int)p->arrays[i].buf.len;
-        p->formats[i] = 1;
-    }
 }
 
 static struct event_row *add_row(struct lane_append *p, const struct action *a, struct campaign *c,
@@ -321,7 +306,7 @@ enum append_sent lane_append_send(struct lane_append *p, struct pglink *link, st
     }
     if (p->row_count == 0)
         return APPEND_SKIPPED;
-    arrays_end(p);
+    pgarray_params(p->arrays, PARAM_COUNT, p->values, p->lengths, p->formats);
     return pglink_send(link, "lane_append", PARAM_COUNT, p->values, p->lengths, p->formats, 1, done, arg)
                ? APPEND_SENT
                : APPEND_FAILED;

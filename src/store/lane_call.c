@@ -1,7 +1,6 @@
 /* The call of a lane: encodes a batch as binary parameters, decodes its rows. sql/fn_lanes.sql is the other side. */
 #include "store/lane_call.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,12 +80,7 @@ static const enum err outcomes[] = {
 
 bool lane_call_prepare(PGconn *conn, char *why, size_t why_size)
 {
-    char sql[256] = "select * from lane_apply(";
-    for (int i = 1; i <= PARAM_COUNT; i++) {
-        size_t used = strlen(sql);
-        snprintf(sql + used, sizeof sql - used, "$%d%c", i, i < PARAM_COUNT ? ',' : ')');
-    }
-    return pg_prepare(conn, "lane_apply", sql, why, why_size);
+    return pg_prepare_call(conn, "lane_apply", PARAM_COUNT, why, why_size);
 }
 
 /* Where an action stands in a batch's order: sign-ups, verifications, others. */
@@ -199,12 +193,7 @@ bool lane_call_send(struct lane_call *call, struct pglink *link, struct action *
         if (batch[i]->key.given)
             add_key(call, &batch[i]->key, i + 1);
     }
-    for (int i = 0; i < PARAM_COUNT; i++) {
-        pgarray_end(&call->arrays[i]);
-        call->values[i] = call->arrays[i].buf.data;
-        call->lengths[i] = (int)call->arrays[i].buf.len;
-        call->formats[i] = 1;
-    }
+    pgarray_params(call->arrays, PARAM_COUNT, call->values, call->lengths, call->formats);
     return pglink_send(link, "lane_apply", PARAM_COUNT, call->values, call->lengths, call->formats, 1, done, arg);
 }
 

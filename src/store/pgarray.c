@@ -69,6 +69,16 @@ void pgarray_free(struct pgarray *a)
     buf_free(&a->buf);
 }
 
+void pgarray_params(struct pgarray *arrays, int count, const char **values, int *lengths, int *formats)
+{
+    for (int i = 0; i < count; i++) {
+        pgarray_end(&arrays[i]);
+        values[i] = arrays[i].buf.data;
+        lengths[i] = (int)arrays[i].buf.len;
+        formats[i] = 1;
+    }
+}
+
 /* --- reading ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t get_u32(const uint8_t *p)

@@ -27,6 +27,9 @@ void pgarray_text(struct pgarray *a, struct text text); /* data NULL: null */
 void pgarray_end(struct pgarray *a);                    /* then buf holds the parameter */
 void pgarray_free(struct pgarray *a);
 
+/* Ends `count` arrays and enters them as the parameters of a statement. */
+void pgarray_params(struct pgarray *arrays, int count, const char **values, int *lengths, int *formats);
+
 /* The elements of an array in a row. The bytes must outlive it. */
 struct pgarray_elements {
     const uint8_t *at, *end;
