@@ -19,7 +19,11 @@ static const char usage[] =
     "  keys create           make an API key and print it once (see `tidings keys --help`)\n"
     "  keys list             list API keys\n"
     "  keys revoke KEY_ID    revoke an API key\n"
-    "  relay rewind          have events sent to Kafka again (see `tidings relay --help`)\n"
+    "  relay rewind, accept  have events sent to Kafka again; go on after the database lost events\n"
+    "                        (see `tidings relay --help`)\n"
+    "  partitions            show how many of the topic's partitions are in use, or take more into use\n"
+    "                        (see `tidings partitions --help`)\n"
+    "  verify                whether Postgres, Kafka and the groups' effects agree (see `tidings verify --help`)\n"
     "\n"
     "Options:\n"
     "  -h, --help            this text\n"
@@ -56,6 +60,10 @@ static int run(const struct config *config, const char *command, int argc, char 
         return command_keys(config, argc, argv);
     if (strcmp(command, "relay") == 0)
         return command_relay(config, argc, argv);
+    if (strcmp(command, "partitions") == 0)
+        return command_partitions(config, argc, argv);
+    if (strcmp(command, "verify") == 0)
+        return command_verify(config, argc, argv);
     if (strcmp(command, "config") == 0)
         return command_config(config, argc, argv);
     fprintf(stderr, "tidings: unknown command \"%s\"\n\n%s", command, usage);

@@ -278,6 +278,7 @@ static rd_kafka_conf_t *consumer_conf(const struct config *config, const char *g
         {"max.partition.fetch.bytes", "131072"},
         {"queued.max.messages.kbytes", "256"}, /* per partition, since each has a queue of its own */
         {"statistics.interval.ms", "5000"},
+        {"topic.metadata.refresh.interval.ms", "30000"}, /* a topic that grew is noticed within that time */
     };
     rd_kafka_conf_t *conf = kafka_conf(config, group);
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)

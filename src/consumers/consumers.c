@@ -148,7 +148,8 @@ struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const st
         if (!enabled(config, (*h)->group))
             continue;
         const struct group_options options = {
-            .loop = loop, .inbox = inbox, .config = config, .handler = *h, .db = c->db, .stop_at = &c->stop_at};
+            .loop = loop, .inbox = inbox, .config = config, .handler = *h, .db = c->db, .stop_at = &c->stop_at,
+            .checks_order = c->group_count == 0};
         c->groups = xrealloc(c->groups, (c->group_count + 1) * sizeof(struct group *));
         c->groups[c->group_count] = group_start(&options, why, why_size);
         if (!c->groups[c->group_count])

@@ -34,6 +34,8 @@ static bool commit(struct group *g)
 
 static void forget_partitions(struct group *g)
 {
+    if (g->order)
+        order_check_forget(g->order);
     for (size_t i = 0; i < g->partition_count; i++)
         dispatch_forget(g->dispatch, g->partitions[i]);
     free(g->partitions);
@@ -51,6 +53,7 @@ static void on_part_closed(struct group *g)
     void *arg = g->arg;
     bool left_behind = g->left_behind;
     buf_free(&g->key);
+    order_check_free(g->order);
     free(g->picked);
     if (!left_behind) { /* a hanging worker still uses the rest */
         dispatch_free(g->dispatch);
@@ -283,6 +286,7 @@ struct group *group_start(const struct group_options *options, char *why, size_t
         .one_per_key = h->call && !g->gathers,
     };
     g->dispatch = dispatch_new(&limits);
+    g->order = options->checks_order ? order_check_new() : NULL;
     g->picked = xcalloc(limits.run_max, sizeof(struct item *));
     uv_timer_init(options->loop, &g->timer);
     g->timer.data = g;

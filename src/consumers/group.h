@@ -29,6 +29,7 @@ struct group_options {
     const struct handler *handler;
     struct db_pool *db;
     const _Atomic int64_t *stop_at; /* see struct run */
+    bool checks_order;              /* see order_check.h */
 };
 
 /* All that options names must outlive it. NULL with a sentence in why. */

@@ -36,6 +36,8 @@ void group_on_record(void *arg, const struct source_record *r)
     int series = SERIES_UNKNOWN;
     if (!p || p->closing)
         return; /* not ours any more: it is not committed, so it comes again to whom it belongs */
+    if (g->order)
+        order_check_see(g->order, r);
     struct item *it = intake_read(g->handler, r, &g->key, &series);
     metric_add(g->metrics.messages[series], 1);
     if (it) {

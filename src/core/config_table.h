@@ -56,7 +56,7 @@
   X(db_stall_ms, "DB_STALL_MS", INT, 1000, 600000, "10000", "a connection whose answer takes longer counts as lost, in ms") \
   X(relay_window, "RELAY_WINDOW", INT, 1, 1000000, "5000", "events per partition given to Kafka and not yet acknowledged") \
   X(relay_window_bytes, "RELAY_WINDOW_BYTES", INT, 65536, 1073741824, "2097152", "bytes per partition given to Kafka and not yet acknowledged, counted with 1 KB an event for its headers") \
-  X(relay_poll_ms, "RELAY_POLL_MS", INT, 1, 60000, "500", "how often the relay looks for events that other hosts committed, in ms") \
+  X(relay_poll_ms, "RELAY_POLL_MS", INT, 1, 60000, "10", "how often the relay looks for events that other processes committed, while there are others, in ms") \
   X(relay_save_ms, "RELAY_SAVE_MS", INT, 10, 60000, "500", "how often the relay saves its cursors, in ms")             \
   X(kafka_linger_ms, "KAFKA_LINGER_MS", INT, 0, 1000, "2", "time the producer waits to fill a batch, in ms")           \
   X(mail_transport, "MAIL_TRANSPORT", ENUM, 0, 0, "maildir", "smtp|maildir|discard: where mails go; discard writes the row alone, for load tests") \

@@ -25,7 +25,11 @@
   X(M_RELAY_LAG_SECONDS, GAUGE,   "tidings_relay_lag_seconds",             "",      "age of the oldest event not yet acknowledged by Kafka") \
   X(M_RELAY_LATENCY,     SECONDS, "tidings_relay_latency_seconds",         "",      "time from an event's timestamp to Kafka's acknowledgement") \
   X(M_RELAY_RESETS,      COUNTER, "tidings_relay_resets_total",            "",      "times the producer was made anew after a failed delivery") \
+  X(M_RELAYS,            GAUGE,   "tidings_relays",                        "",      "processes that relay on this database, as this one knows") \
+  X(M_RELAY_SHARDS,      GAUGE,   "tidings_relay_shards",                  "",      "shards that this process relays") \
+  X(M_OUTBOX,            GAUGE,   "tidings_outbox_events",                 "",      "events of all shards past the saved cursors, whoever relays them") \
   X(M_RELAY_ALARM,       GAUGE,   "tidings_relay_alarm",                   "",      "1 when the relay stopped and needs a person") \
+  X(M_CHECK_FAULTS,      COUNTER, "tidings_check_faults_total",            "check", "must be 0: a hole in a shard's numbers, a gap in an aggregate's versions, a version that differs") \
   X(M_EVENTS,            COUNTER, "tidings_events_committed_total",        "type",  "events committed by this process")   \
   X(M_MESSAGES,          COUNTER, "tidings_messages_total",                "group,type", "records taken from Kafka by group and event type") \
   X(M_HANDLED,           COUNTER, "tidings_handled_total",                 "group,outcome", "records finished: done, skipped, dead, ignored") \

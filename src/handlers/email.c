@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/break.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/metrics.h"
@@ -151,7 +152,7 @@ static void take_facts(struct record *record, const PGresult *r, int row, const 
         .reward = sql_copy(r, row, REWARD),
         .place = email_recipient(&record->event, &user) ? uuid_place(user) : 0,
     };
-    uuid_format(record->event.id, event);
+    uuid_format(broken("double-effect") ? uuid_v7() : record->event.id, event);
     snprintf(job->message_id, sizeof job->message_id, "%s%s", event, id_suffix);
 }
 
@@ -201,7 +202,7 @@ static const char *planned_status(const struct config *c, const struct event *e,
 static void take_status(struct record *record, const char *status, bool is_new)
 {
     struct email_job *job = record->state;
-    record->call = strcmp(status, "sending") == 0;
+    record->call = strcmp(status, "sending") == 0 || broken("double-effect");
     record->known = !is_new && !record->call;
     job->counted = is_new && !record->call ? job->planned : NULL;
 }

@@ -4,11 +4,18 @@
 
 #include "handlers/handler.h"
 
+#ifdef HANDLERS_EXAMPLE /* the build of docs/adding-a-consumer.md's example has one more */
+#define HANDLERS_MORE(X) X(fraud_handler)
+#else
+#define HANDLERS_MORE(X)
+#endif
+
 /* One row per consumer group: the struct handler that its file defines. */
 #define HANDLERS(X)                                                                                                    \
     X(email_handler)                                                                                                   \
     X(reward_handler)                                                                                                  \
-    X(position_handler)
+    X(position_handler)                                                                                                \
+    HANDLERS_MORE(X)
 
 #define HANDLER_DECLARE(name) extern const struct handler name;
 HANDLERS(HANDLER_DECLARE)

@@ -1,4 +1,4 @@
-/* The relay's side of Postgres: cursors, heads, ranges of events for gaps. */
+/* The relay's side of Postgres: its session, heads, saved cursors, ranges of events for gaps. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,22 +13,41 @@
 static const struct {
     const char *name, *sql;
 } statements[] = {
-    {"cursors", "select shard, seq from relay_cursors_read()"},
-    {"heads", "select shard, seq from shard_heads()"},
+    {"share", "select * from relay_share($1::int)"},
+    {"leave", "select relay_leave($1::int[])"},
+    {"unknown", "select aggregate, version, id from relay_unknown($1::uuid[], $2::bigint[], $3::uuid[])"},
+    {"heads", "select shard, seq from relay_heads($1::int[])"},
     {"read", "select * from relay_read($1::int, $2::bigint, $3::int)"},
-    {"save", "select relay_save($1::int[], $2::bigint[])"},
+    {"save", "select relay_save($1::int[], $2::bigint[], $3::int[])"},
 };
+
+#define SESSION_IDLE "'5s'" /* the server ends the session of a relay that hangs, and with it its locks */
+
+/* The locks of the session before may still be held by a backend that has not noticed its end. */
+static bool replace_session(PGconn *conn, struct relay *r, char *why, size_t why_size)
+{
+    char sql[64];
+    if (r->key != 0) {
+        snprintf(sql, sizeof sql, "select relay_replace(%" PRId32 ") >= 0", r->key);
+        if (!pg_run(conn, sql, why, why_size))
+            return false;
+    }
+    r->key = (int32_t)(random_u64() % INT32_MAX) + 1;
+    return true;
+}
 
 /* Pool thread. */
 static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
 {
-    (void)arg;
     if (!pg_require_primary(conn, why, why_size))
         return false;
     if (!pg_run(conn,
                 "set enable_seqscan = off; set enable_bitmapscan = off; set enable_hashjoin = off;"
-                "set enable_mergejoin = off; set plan_cache_mode = force_generic_plan",
+                "set enable_mergejoin = off; set plan_cache_mode = force_generic_plan;"
+                "set idle_session_timeout = " SESSION_IDLE "; set tcp_user_timeout = " SESSION_IDLE,
                 why, why_size))
+        return false;
+    if (!replace_session(conn, arg, why, why_size))
         return false;
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
         if (!pg_prepare(conn, statements[i].name, statements[i].sql, why, why_size))
@@ -36,7 +55,7 @@ static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
     return true;
 }
 
-static bool rows_ok(struct relay *r, const struct pglink_answer *answer, const char *what)
+bool outbox_rows_ok(struct relay *r, const struct pglink_answer *answer, const char *what)
 {
     if (answer->result && PQresultStatus(answer->result) == PGRES_TUPLES_OK)
         return true;
@@ -48,13 +67,13 @@ static bool rows_ok(struct relay *r, const struct pglink_answer *answer, const c
     return false;
 }
 
-static void ask(struct relay *r, const char *statement, int count, const char *const *values, int format,
-                pglink_done done, void *arg, bool *flag)
+bool outbox_ask(struct relay *r, const char *statement, int count, const char *const *values, int format,
+                pglink_done done, void *arg)
 {
-    *flag = pglink_send(r->link, statement, count, values, NULL, NULL, format, done, arg);
+    return pglink_send(r->link, statement, count, values, NULL, NULL, format, done, arg);
 }
 
-/* --- cursors and heads ------------------------------------------------------------------------------------------ */
+/* --- heads and cursors ------------------------------------------------------------------------------------------ */
 
 static int64_t text_int(const PGresult *rows, int row, int column)
 {
@@ -69,30 +88,11 @@ static bool shard_row(const struct relay *r, const PGresult *rows, int i, uint32
     return *shard < r->shards;
 }
 
-static void on_cursors(void *arg, const struct pglink_answer *answer)
-{
-    struct relay *r = arg;
-    r->cursors_asked = false;
-    if (!rows_ok(r, answer, "cursors"))
-        return;
-    for (int i = 0; i < PQntuples(answer->result); i++) {
-        uint32_t shard;
-        int64_t seq;
-        if (!shard_row(r, answer->result, i, &shard, &seq))
-            continue;
-        window_start_at(r->window, shard, seq);
-        r->shard[shard].saved = seq;
-    }
-    r->cursors_known = true;
-    r->verified = true; /* nothing was sent before, so there is no past to compare */
-    outbox_poll_heads(r);
-}
-
 static void on_heads(void *arg, const struct pglink_answer *answer)
 {
     struct relay *r = arg;
     r->heads_asked = false;
-    if (!rows_ok(r, answer, "heads"))
+    if (!outbox_rows_ok(r, answer, "heads"))
         return;
     for (int i = 0; i < PQntuples(answer->result); i++) {
         uint32_t shard;
@@ -108,43 +108,48 @@ static void on_heads(void *arg, const struct pglink_answer *answer)
 
 void outbox_poll_heads(struct relay *r)
 {
-    if (!r->window || !r->cursors_known || !r->verified || r->heads_asked)
+    if (!r->window || !r->shared || r->heads_asked || r->stopping)
         return;
     for (uint32_t i = 0; i < r->shards; i++)
         r->shard[i].asked_head = window_head(r->window, i);
-    ask(r, "heads", 0, NULL, 0, on_heads, r, &r->heads_asked);
+    const char *values[1] = {buf_cstr(&r->ours)};
+    r->heads_asked = outbox_ask(r, "heads", 1, values, 0, on_heads, r);
 }
 
 static void on_saved(void *arg, const struct pglink_answer *answer)
 {
     struct relay *r = arg;
     r->saving = false;
-    rows_ok(r, answer, "save");
+    outbox_rows_ok(r, answer, "save");
 }
 
 void outbox_save(struct relay *r)
 {
-    if (!r->window || !r->cursors_known || !r->verified || r->saving || r->alarm || !pglink_room(r->link))
+    if (!r->window || !r->shared || r->saving || r->alarm || !pglink_room(r->link))
         return;
-    struct buf shards = {0}, seqs = {0};
+    struct buf shards = {0}, seqs = {0}, rewinds = {0};
     int moved = 0;
     for (uint32_t s = 0; s < r->shards; s++) {
         int64_t cursor = window_cursor(r->window, s);
-        if (cursor <= r->shard[s].saved)
+        enum tenure tenure = r->shard[s].tenure;
+        if ((tenure != SHARD_OURS && tenure != SHARD_LEAVING) || cursor <= r->shard[s].saved)
             continue;
         buf_printf(&shards, "%s%" PRIu32, moved ? "," : "{", s);
         buf_printf(&seqs, "%s%" PRId64, moved ? "," : "{", cursor);
+        buf_printf(&rewinds, "%s%" PRId32, moved ? "," : "{", r->shard[s].rewinds);
         r->shard[s].saved = cursor; /* if the save is lost, the next move saves more; a restart sends a little again */
         moved++;
     }
     if (moved) {
         buf_addc(&shards, '}');
         buf_addc(&seqs, '}');
-        const char *values[2] = {buf_cstr(&shards), buf_cstr(&seqs)};
-        ask(r, "save", 2, values, 0, on_saved, r, &r->saving);
+        buf_addc(&rewinds, '}');
+        const char *values[3] = {buf_cstr(&shards), buf_cstr(&seqs), buf_cstr(&rewinds)};
+        r->saving = outbox_ask(r, "save", 3, values, 0, on_saved, r);
     }
     buf_free(&shards);
     buf_free(&seqs);
+    buf_free(&rewinds);
 }
 
 /* --- gaps ------------------------------------------------------------------------------------------------------- */
@@ -186,24 +191,6 @@ static struct event_row decode(const PGresult *rows, int i, uint32_t shard)
     return row;
 }
 
-/* Whether the first row is the event that was sent as s->read_from, or says that this event was purged. */
-static bool is_event(const struct relay_shard *s, const PGresult *rows, const struct uuid *id)
-{
-    if (PQntuples(rows) == 0 || (int64_t)pgbinary_int(rows, 0, 0) != s->read_from)
-        return false;
-    return !id || PQgetisnull(rows, 0, 5) || uuid_equal(*id, pgbinary_uuid(rows, 0, 5));
-}
-
-/* The row at the last acknowledged seq must still be the event that Kafka has. */
-static bool past_is_ours(struct relay *r, const struct relay_shard *s, const PGresult *rows)
-{
-    struct uuid id;
-    if (s->read_from <= 0 || is_event(s, rows, window_id_at(r->window, s->no, s->read_from, &id) ? &id : NULL))
-        return true;
-    relay_alarm(r, "an event that Kafka acknowledged is not in the database: it went back in time");
-    return false;
-}
-
 static void on_rows(void *arg, const struct pglink_answer *answer);
 
 /* The rows after `from`; and the row at it, which tells whether the database still has the past that we know. */
@@ -216,7 +203,7 @@ static void read_page(struct relay_shard *s, int64_t from, size_t count)
     snprintf(seq, sizeof seq, "%" PRId64, from);
     snprintf(limit, sizeof limit, "%zu", s->read_count + 1);
     const char *values[3] = {shard, seq, limit};
-    ask(s->relay, "read", 3, values, 1, on_rows, s, &s->reading);
+    s->reading = outbox_ask(s->relay, "read", 3, values, 1, on_rows, s);
 }
 
 /* A full page has come and there is room for one more: Postgres shall make it while this one is sent. */
@@ -229,18 +216,30 @@ static void read_ahead(struct relay_shard *s, int rows, int64_t last_seq)
         read_page(s, last_seq, count - here);
 }
 
+/* Numbers of a shard are dense; past a hole the relay does not go. */
+static void check_dense(struct relay *r, size_t rows)
+{
+    for (size_t i = 1; i < rows; i++)
+        if (r->page[i].seq != r->page[i - 1].seq + 1) {
+            metric_add(r->m_holes, 1);
+            relay_alarm(r, "an event is missing in the database: the numbers of a shard have a hole");
+            return;
+        }
+}
+
 static void on_rows(void *arg, const struct pglink_answer *answer)
 {
     struct relay_shard *s = arg;
     struct relay *r = s->relay;
     s->reading = false;
-    if (!rows_ok(r, answer, "read") || r->alarm || !past_is_ours(r, s, answer->result))
+    if (!outbox_rows_ok(r, answer, "read") || r->alarm || !past_is_ours(r, s, answer->result))
         return;
     int64_t from, was;
     size_t count, rows = 0;
     bool gap = window_gap(r->window, s->no, 2 * RELAY_PAGE, &was, &count);
     for (int i = 0; i < PQntuples(answer->result) && rows < RELAY_PAGE + 1; i++)
         r->page[rows++] = decode(answer->result, i, s->no);
+    check_dense(r, rows);
     if (rows > 0)
         read_ahead(s, (int)rows, r->page[rows - 1].seq);
     relay_send_rows(r, r->page, rows, true);
@@ -251,7 +250,7 @@ static void on_rows(void *arg, const struct pglink_answer *answer)
 
 void outbox_fill(struct relay *r)
 {
-    if (!r->window || !r->cursors_known || !r->verified || !r->producer || r->alarm || r->closing)
+    if (!r->window || !r->shared || !r->producer || r->alarm || r->closing)
         return;
     for (uint32_t i = 0; i < r->shards; i++) {
         struct relay_shard *s = &r->shard[i];
@@ -264,58 +263,11 @@ void outbox_fill(struct relay *r)
 
 /* --- connection ------------------------------------------------------------------------------------------------- */
 
-static void on_newest(void *arg, const struct pglink_answer *answer)
-{
-    struct relay_shard *s = arg;
-    struct relay *r = s->relay;
-    s->reading = false;
-    r->verifying--;
-    if (!rows_ok(r, answer, "read"))
-        return;
-    if (!is_event(s, answer->result, &s->newest))
-        relay_alarm(r, "an event that was sent to Kafka is not in the database: it went back in time");
-    if (r->verifying > 0 || r->alarm || !pglink_up(r->link))
-        return;
-    r->verified = true;
-    outbox_poll_heads(r);
-}
-
-/* A new connection may lead to another server (a failover), which may have lost what the old one had. Before anything more
- * is sent, each shard's newest event that we know must be there, under its id. */
-static void verify_past(struct relay *r)
-{
-    r->verifying = 0;
-    for (uint32_t i = 0; i < r->shards; i++) {
-        struct relay_shard *s = &r->shard[i];
-        if (!window_newest(r->window, i, &s->read_from, &s->newest))
-            continue;
-        char shard[16], from[24];
-        snprintf(shard, sizeof shard, "%" PRIu32, i);
-        snprintf(from, sizeof from, "%" PRId64, s->read_from);
-        const char *values[3] = {shard, from, "1"};
-        ask(r, "read", 3, values, 1, on_newest, s, &s->reading);
-        r->verifying += s->reading;
-    }
-    r->verified = r->verifying == 0;
-    if (r->verified)
-        outbox_poll_heads(r);
-}
-
-void outbox_begin(struct relay *r)
-{
-    if (!r->cursors_known && r->window && !r->cursors_asked)
-        ask(r, "cursors", 0, NULL, 0, on_cursors, r, &r->cursors_asked);
-    else if (r->verified)
-        outbox_poll_heads(r);
-}
-
 static void on_up(void *arg)
 {
     struct relay *r = arg;
-    if (r->cursors_known)
-        verify_past(r);
-    else
-        outbox_begin(r);
+    past_verify(r);
+    shares_tick(r, clock_mono_us());
 }
 
 static void on_down(void *arg, const char *why)
@@ -323,6 +275,7 @@ static void on_down(void *arg, const char *why)
     struct relay *r = arg;
     (void)why;
     r->verified = false;
+    shares_forget(r);
 }
 
 void outbox_open(struct relay *r)

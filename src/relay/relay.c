@@ -10,7 +10,9 @@
 
 enum {
     TICK_MS = 50,
+    ALONE_POLL_MS = 500, /* heads, as long as no other relay is known */
     PROBE_TIMEOUT_MS = 2000,
+    TAIL_TIMEOUT_MS = 5000,
     BACKOFF_BASE_MS = 100,
     BACKOFF_MAX_MS = 5000,
     FATAL_WAIT_US = 200000, /* for the delivery reports of a broken producer */
@@ -110,6 +112,8 @@ static void on_brokers_down(void *arg, const char *why)
     struct relay *r = arg;
     if (!r->brokers_down)
         log_warn("no Kafka broker can be reached; the relay waits", "reason", why);
+    if (!r->brokers_down)
+        r->down_us = clock_mono_us();
     r->brokers_down = true;
     snprintf(r->trouble, sizeof r->trouble, "%s", why);
 }
@@ -157,20 +161,26 @@ static void on_producer_closed(void *arg)
                        0);
 }
 
-/* A failed delivery: whatever is in flight is given up, and all past the cursor goes through a new producer. */
-static void reset_producer(struct relay *r, const char *why)
+/* Whatever is in flight is given up; once it is closed, a new one takes its place. */
+static void drop_producer(struct relay *r)
 {
     struct producer *p = r->producer;
-    log_warn("a delivery to Kafka failed; sending again from the cursor with a new producer", "reason", why);
-    if (why != r->trouble)
-        snprintf(r->trouble, sizeof r->trouble, "%s", why);
-    metric_inc(M_RELAY_RESETS);
     r->producer = NULL;
     r->fatal_us = 0;
     end_burst(r);
     window_rewind(r->window);
     r->open_parts++;
     producer_close(p, on_producer_closed, r);
+}
+
+/* A failed delivery: all past the cursor goes through a new producer. */
+static void reset_producer(struct relay *r, const char *why)
+{
+    log_warn("a delivery to Kafka failed; sending again from the cursor with a new producer", "reason", why);
+    if (why != r->trouble)
+        snprintf(r->trouble, sizeof r->trouble, "%s", why);
+    metric_inc(M_RELAY_RESETS);
+    drop_producer(r);
 }
 
 /* --- the topic -------------------------------------------------------------------------------------------------- */
@@ -180,8 +190,14 @@ static void probe_work(uv_work_t *work)
 {
     struct relay *r = work->data;
     r->probe_partitions = 0;
-    if (topic_probe(r->config, PROBE_TIMEOUT_MS, &r->facts, r->probe_why, sizeof r->probe_why))
-        r->probe_partitions = r->fix(r->fix_arg, r->facts.partitions, r->probe_why, sizeof r->probe_why);
+    if (!topic_probe(r->config, PROBE_TIMEOUT_MS, &r->facts, r->probe_why, sizeof r->probe_why))
+        return;
+    if (!r->tail_read &&
+        !topic_tail_read(r->config, r->facts.partitions, TAIL_TIMEOUT_MS, &r->tail, r->probe_why, sizeof r->probe_why))
+        return;
+    r->probe_partitions = r->fix(r->fix_arg, r->facts.partitions, r->probe_why, sizeof r->probe_why);
+    if (r->probe_partitions == 0 && !r->tail_read)
+        topic_tail_free(&r->tail);
 }
 
 static void warn_of_topic(const struct relay *r)
@@ -196,7 +212,7 @@ static void warn_of_topic(const struct relay *r)
         log_warn("max.message.bytes of the topic is below 65536: an event may not fit", "topic",
                  r->config->kafka_topic);
     if (r->facts.partitions > r->partitions)
-        log_warn("the topic has grown; the partitions fixed at the first start stay in use", "topic",
+        log_info("the topic has grown; `tidings partitions set` puts the new partitions to use", "topic",
                  r->config->kafka_topic, "partitions", log_int(r->facts.partitions), "used", log_int(r->partitions));
 }
 
@@ -211,6 +227,28 @@ static void note_waiting(struct relay *r)
     }
     if (!r->alarm)
         snprintf(r->trouble, sizeof r->trouble, "%s", r->probe_why);
+}
+
+static void make_window(struct relay *r, uint32_t partitions)
+{
+    r->partitions = partitions;
+    window_free(r->window);
+    free(r->stuck);
+    r->window =
+        window_new(r->shards, partitions, (size_t)r->config->relay_window, (size_t)r->config->relay_window_bytes);
+    r->stuck = xcalloc(partitions, sizeof *r->stuck);
+    for (uint32_t i = 0; i < r->shards; i++) {
+        r->shard[i].tenure = SHARD_AWAY;
+        r->shard[i].rewinds = -1;
+    }
+}
+
+void relay_use_partitions(struct relay *r, uint32_t partitions)
+{
+    log_info("the topic's partitions in use changed", "from", log_int(r->partitions), "to", log_int(partitions));
+    make_window(r, partitions);
+    if (r->producer)
+        drop_producer(r); /* it would not know the new ones for minutes */
 }
 
 static void probe_done(uv_work_t *work, int status)
@@ -230,15 +268,14 @@ static void probe_done(uv_work_t *work, int status)
             uv_timer_start(&r->retry, on_retry, (uint64_t)backoff_ms(r->probe_attempt++, BACKOFF_BASE_MS, 1000), 0);
         return;
     }
-    r->partitions = r->probe_partitions;
     r->trouble[0] = '\0';
+    r->tail_read = true;
+    make_window(r, r->probe_partitions);
     warn_of_topic(r);
-    r->window =
-        window_new(r->shards, r->partitions, (size_t)r->config->relay_window, (size_t)r->config->relay_window_bytes);
-    r->stuck = xcalloc(r->partitions, sizeof *r->stuck);
     log_info("relay ready", "topic", r->config->kafka_topic, "partitions", log_int(r->partitions));
     open_producer(r);
-    outbox_begin(r);
+    r->share_us = 0;
+    shares_tick(r, clock_mono_us());
 }
 
 static void start_probe(struct relay *r)
@@ -258,6 +295,10 @@ static void set_gauges(struct relay *r, int64_t now_us)
     int64_t age = oldest == INT64_MAX ? 0 : wall - oldest;
     for (uint32_t i = 0; i < r->shards; i++) {
         struct relay_shard *s = &r->shard[i];
+        if (s->tenure == SHARD_AWAY) {
+            s->behind_since_us = 0;
+            continue;
+        }
         int64_t behind = window_head(r->window, i) - window_cursor(r->window, i);
         lag += behind;
         if (behind == 0)
@@ -288,10 +329,6 @@ static void on_tick(uv_timer_t *timer)
     if (r->window) {
         set_gauges(r, now_us);
         window_distrust_idle(r->window, now_us - IDLE_US);
-        if (now_us - r->polled_us >= r->config->relay_poll_ms * 1000) {
-            r->polled_us = now_us;
-            outbox_begin(r);
-        }
         if (r->brokers_down && !r->probing && !r->stopping && now_us - r->probed_us >= 1000000)
             start_probe(r);
         if (r->stopping || now_us - r->saved_us >= r->config->relay_save_ms * 1000) {
@@ -299,8 +336,21 @@ static void on_tick(uv_timer_t *timer)
             outbox_save(r);
         }
     }
+    if (!r->closing)
+        shares_tick(r, now_us);
     if (r->stopping && !r->closing && (drained(r) || now_us >= r->deadline_us))
         close_parts(r);
+}
+
+/* What other processes commit is only known by asking. */
+static void on_poll(uv_timer_t *timer)
+{
+    struct relay *r = timer->data;
+    int64_t now_us = clock_mono_us();
+    if (r->relays <= 1 && now_us - r->polled_us < ALONE_POLL_MS * 1000)
+        return;
+    r->polled_us = now_us;
+    outbox_poll_heads(r);
 }
 
 const char *relay_trouble(const struct relay *r)
@@ -311,7 +361,7 @@ const char *relay_trouble(const struct relay *r)
         return r->trouble[0] ? r->trouble : "not yet connected";
     if (window_halted(r->window))
         return "an event cannot be delivered; its partition stopped";
-    return r->cursors_known && r->verified ? "" : "the cursors are not read yet";
+    return r->shared ? "" : "which shards to relay is not known yet";
 }
 
 struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t shards, relay_fix_partitions fix,
@@ -329,12 +379,15 @@ struct relay *relay_start(uv_loop_t *loop, const struct config *config, uint32_t
         r->shard[i].no = i;
     }
     r->m_acked = metric_get(M_RELAY_ACKED, NULL, NULL);
+    r->m_holes = metric_get(M_CHECK_FAULTS, "hole", NULL);
     r->m_memory = metric_get(M_RELAY_PRODUCED, "memory", NULL);
     r->m_postgres = metric_get(M_RELAY_PRODUCED, "postgres", NULL);
     uv_timer_init(loop, &r->timer);
     uv_timer_init(loop, &r->retry);
-    r->timer.data = r->retry.data = r;
+    uv_timer_init(loop, &r->poll);
+    r->timer.data = r->retry.data = r->poll.data = r;
     uv_timer_start(&r->timer, on_tick, TICK_MS, TICK_MS);
+    uv_timer_start(&r->poll, on_poll, (uint64_t)config->relay_poll_ms, (uint64_t)config->relay_poll_ms);
     outbox_open(r);
     start_probe(r);
     return r;
@@ -351,7 +404,9 @@ static void on_last_closed(uv_handle_t *handle)
     void (*on_stopped)(void *) = r->on_stopped;
     void *arg = r->stopped_arg;
     window_free(r->window);
+    topic_tail_free(&r->tail);
     buf_free(&r->value);
+    buf_free(&r->ours);
     free(r->shard);
     free(r->stuck);
     free(r);
@@ -364,7 +419,7 @@ static void on_part_closed(void *arg)
     r->open_parts--;
 }
 
-static void on_retry_closed(uv_handle_t *handle)
+static void on_timer_closed(uv_handle_t *handle)
 {
     on_part_closed(handle->data);
 }
@@ -381,8 +436,9 @@ static void on_wait(uv_timer_t *timer)
 static void close_parts(struct relay *r)
 {
     r->closing = true;
-    r->open_parts += 2;
-    uv_close((uv_handle_t *)&r->retry, on_retry_closed);
+    r->open_parts += 3;
+    uv_close((uv_handle_t *)&r->retry, on_timer_closed);
+    uv_close((uv_handle_t *)&r->poll, on_timer_closed);
     pglink_close(r->link, on_part_closed, r);
     if (r->producer) {
         r->open_parts++;

@@ -1,9 +1,11 @@
-/* The relay's inside: relay.c owns the producer and the life cycle, send.c makes records, outbox.c the reads from and saves to Postgres. */
+/* The relay's inside: relay.c owns the producer and the life cycle, send.c makes records, outbox.c the reads from and saves to
+ * Postgres, shares.c which shards this process relays, past.c whether Postgres still has what Kafka has. */
 #ifndef TIDINGS_RELAY_RELAY_INT_H
 #define TIDINGS_RELAY_RELAY_INT_H
 
 #include "bus/probe.h"
 #include "bus/producer.h"
+#include "bus/tail.h"
 #include "core/metrics.h"
 #include "core/pglink.h"
 #include "relay/relay.h"
@@ -11,9 +13,21 @@
 
 enum { RELAY_PAGE = 1000 }; /* events read from Postgres at a time */
 
+/* A shard, as this process has it:  AWAY ──▶ OURS ──▶ LEAVING ──▶ AWAY, and AWAY/OURS ──▶ ARRIVING ──▶ OURS after a rewind. */
+enum tenure {
+    SHARD_AWAY,
+    SHARD_ARRIVING, /* ours, but what is in flight of an earlier time is awaited before its rewound cursor counts */
+    SHARD_OURS,
+    SHARD_LEAVING, /* ours, but nothing more is sent: others shall have it once what is in flight is acknowledged */
+};
+
 struct relay_shard {
     struct relay *relay;
     uint32_t no;
+    enum tenure tenure;
+    int32_t rewinds;    /* of the saved cursor that was last gone by; -1: none yet */
+    int64_t rewound_to; /* ARRIVING */
+    int64_t leaving_since_us;
     bool reading; /* a range read is under way */
     int64_t read_from;
     size_t read_count;       /* how many after it were asked for */
@@ -42,20 +56,30 @@ struct relay {
     int64_t acked_mono_us, acked_wall_us;
 
     struct pglink *link;
-    bool cursors_known; /* read once from Postgres: nothing is sent before */
     bool verified;      /* this connection was seen to have the past that we know; else nothing is sent */
     uint32_t verifying; /* shards whose past is being asked for */
-    bool cursors_asked, heads_asked, saving;
-    bool alarm; /* needs a person: nothing is sent any more */
+    bool heads_asked, saving;
+
+    int32_t key; /* random: the session's, by which a later one ends it. Written by the link's setup */
+    bool shared; /* on this connection it is known which shards are ours; else nothing is sent */
+    bool share_asked, leave_asked;
+    int64_t share_us;      /* when it was last asked */
+    int32_t relays, share; /* how many there are; how many shards each shall have */
+    struct buf ours;       /* the shards that are OURS, as an array for Postgres */
+
+    struct topic_tail tail;                 /* the last events in Kafka when this process started */
+    bool tail_read, tail_asked, tail_known; /* known: Postgres has them */
+    bool alarm;                             /* needs a person: nothing is sent any more */
 
     struct stuck { /* by partition: the event whose delivery failed last, and how often */
         int64_t seq;
         int count;
     } * stuck;
 
-    uv_timer_t timer; /* polls heads, saves cursors, sets gauges */
-    uv_timer_t retry; /* back-off of the producer and of the probe */
-    int64_t polled_us, saved_us;
+    uv_timer_t timer;                     /* shares, saves cursors, sets gauges */
+    uv_timer_t poll;                      /* heads, while other relays are there */
+    uv_timer_t retry;                     /* back-off of the producer and of the probe */
+    int64_t polled_us, saved_us, down_us; /* down: since when no broker can be reached */
     char trouble[512];
     bool brokers_down;
 
@@ -74,15 +98,30 @@ struct relay {
     void (*on_stopped)(void *arg);
     void *stopped_arg;
 
-    struct metric_series *m_acked, *m_memory, *m_postgres;
+    struct metric_series *m_acked, *m_memory, *m_postgres, *m_holes;
 };
 
 /* outbox.c */
 void outbox_open(struct relay *r);
-void outbox_begin(struct relay *r); /* once the window is there: cursors, then heads */
-void outbox_fill(struct relay *r);  /* reads what the window misses, where no read is under way */
+void outbox_fill(struct relay *r); /* reads what the window misses, where no read is under way */
 void outbox_poll_heads(struct relay *r);
 void outbox_save(struct relay *r); /* saves cursors that moved */
+bool outbox_ask(struct relay *r, const char *statement, int count, const char *const *values, int format,
+                pglink_done done, void *arg);
+bool outbox_rows_ok(struct relay *r, const struct pglink_answer *answer, const char *what);
+
+/* shares.c */
+void shares_tick(struct relay *r, int64_t now_us);
+void shares_forget(struct relay *r); /* the connection is lost, and with it whatever was ours */
+
+/* past.c */
+void past_verify(struct relay *r);   /* after each connect; sets verified */
+void past_ask_tail(struct relay *r); /* once; sets tail_known */
+bool past_is_ours(struct relay *r, const struct relay_shard *s, const PGresult *rows); /* of a range read's first row */
+
+/* relay.c */
+void relay_use_partitions(
+    struct relay *r, uint32_t partitions); /* a command changed how many are in use; nothing is ours or in flight */
 
 /* send.c */
 void relay_halt(struct relay *r, uint32_t partition, int64_t seq, rd_kafka_resp_err_t error);

@@ -29,6 +29,7 @@ struct window {
     size_t max_count, max_bytes;
     struct part *parts; /* by partition; those of shard s are s, s + shards, s + 2 × shards, … */
     int64_t *heads;     /* by shard */
+    bool *own;          /* by shard */
 };
 
 struct window *window_new(uint32_t shards, uint32_t partitions, size_t max_count, size_t max_bytes)
@@ -41,6 +42,7 @@ struct window *window_new(uint32_t shards, uint32_t partitions, size_t max_count
     w->max_bytes = max_bytes;
     w->parts = xcalloc(partitions, sizeof *w->parts);
     w->heads = xcalloc(shards, sizeof *w->heads);
+    w->own = xcalloc(shards, sizeof *w->own);
     return w;
 }
 
@@ -52,6 +54,7 @@ void window_free(struct window *w)
         free(w->parts[i].ring);
     free(w->parts);
     free(w->heads);
+    free(w->own);
     free(w);
 }
 
@@ -72,6 +75,11 @@ static bool has_room(const struct window *w, const struct part *p)
     return p->proven ? p->count < w->max_count && p->bytes < w->max_bytes : p->count == 0;
 }
 
+void window_own(struct window *w, uint32_t shard, bool own)
+{
+    w->own[shard] = own;
+}
+
 void window_start_at(struct window *w, uint32_t shard, int64_t seq)
 {
     for (uint32_t k = 0; k < w->per_shard; k++) {
@@ -80,6 +88,12 @@ void window_start_at(struct window *w, uint32_t shard, int64_t seq)
             p->passed = seq;
     }
     window_saw(w, shard, seq);
+}
+
+void window_go_back(struct window *w, uint32_t shard, int64_t seq)
+{
+    for (uint32_t k = 0; k < w->per_shard; k++)
+        part_of(w, shard, k)->passed = seq;
 }
 
 void window_saw(struct window *w, uint32_t shard, int64_t seq)
@@ -122,7 +136,7 @@ static void feed_row(struct window *w, const struct event_row *row, window_send 
 {
     uint32_t target = target_of(w, row);
     window_saw(w, row->shard, row->seq);
-    for (uint32_t k = 0; k < w->per_shard; k++) {
+    for (uint32_t k = 0; k < w->per_shard && w->own[row->shard]; k++) {
         uint32_t partition = row->shard + k * w->shards;
         struct part *p = &w->parts[partition];
         if (p->passed != row->seq - 1)
@@ -159,7 +173,7 @@ static size_t reach_of(const struct window *w, const struct part *p)
 bool window_gap(const struct window *w, uint32_t shard, size_t page, int64_t *from, size_t *count)
 {
     bool gap = false;
-    for (uint32_t k = 0; k < w->per_shard; k++) {
+    for (uint32_t k = 0; k < w->per_shard && w->own[shard]; k++) {
         const struct part *p = part_of(w, shard, k);
         size_t reach = reach_of(w, p);
         size_t missing = p->passed < w->heads[shard] ? (size_t)(w->heads[shard] - p->passed) : 0;
@@ -285,5 +299,13 @@ size_t window_in_flight(const struct window *w)
     size_t n = 0;
     for (uint32_t i = 0; i < w->partitions; i++)
         n += w->parts[i].count;
+    return n;
+}
+
+size_t window_shard_in_flight(const struct window *w, uint32_t shard)
+{
+    size_t n = 0;
+    for (uint32_t k = 0; k < w->per_shard; k++)
+        n += part_of(w, shard, k)->count;
     return n;
 }

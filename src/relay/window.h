@@ -25,8 +25,16 @@ typedef size_t (*window_send)(void *arg, uint32_t partition, const struct event_
 struct window *window_new(uint32_t shards, uint32_t partitions, size_t max_count, size_t max_bytes);
 void window_free(struct window *w);
 
-/* Everything up to seq is acknowledged: from the saved cursors at start. Only forwards, only while nothing is in flight. */
+/* Whether this process relays the shard; at first it relays none. Of a shard that is not its own nothing is sent or missed;
+ * what is in flight then may still be acknowledged. */
+void window_own(struct window *w, uint32_t shard, bool own);
+
+/* Everything up to seq is acknowledged: the saved cursor of a shard that was taken over. Only forwards, and only for partitions
+ * that have nothing in flight: of those more is known here. */
 void window_start_at(struct window *w, uint32_t shard, int64_t seq);
+
+/* Sends everything after seq again. Nothing of the shard may be in flight. */
+void window_go_back(struct window *w, uint32_t shard, int64_t seq);
 
 /* Rows of one or more shards, in seq order per shard, from a commit's answer or a read. Rows that come too early (a gap
  * before them), too late (passed already) or find no room are left out; window_gap says what to read. A row of type
@@ -64,5 +72,6 @@ bool window_newest(const struct window *w, uint32_t shard, int64_t *seq, struct 
 /* Event time of the oldest event in flight, INT64_MAX when none. */
 int64_t window_oldest_us(const struct window *w);
 size_t window_in_flight(const struct window *w);
+size_t window_shard_in_flight(const struct window *w, uint32_t shard);
 
 #endif

@@ -41,12 +41,12 @@ static void open_relay(const struct config *config)
     relay.config = config;
     relay.loop = &loop;
     relay.shards = relay.partitions = SHARDS;
-    relay.cursors_known = relay.verified = true;
+    relay.shared = relay.verified = true;
     relay.m_memory = metric_get(M_RELAY_PRODUCED, "memory", NULL);
     relay.m_postgres = metric_get(M_RELAY_PRODUCED, "postgres", NULL);
     relay.window = window_new(SHARDS, SHARDS, 5000, 1 << 24);
     for (uint32_t i = 0; i < SHARDS; i++)
-        window_start_at(relay.window, i, 0);
+        window_own(relay.window, i, true);
     relay.producer = producer_open(&loop,
                                    &(struct producer_options){.config = config,
                                                               .max_message_bytes = -1,

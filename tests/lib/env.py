@@ -48,6 +48,7 @@ class Env:
         self.ledger = Ledger()
         self.services = []
         self.ignored = set()  # (partition, offset) of records that the test itself put into the topic
+        self.former_partitions = []  # how many the topic had before a test let it grow
         self._apis = []
         self.directory.mkdir(parents=True)
         self.maildir.mkdir()
@@ -209,7 +210,8 @@ class Env:
         if not any(s.running() for s in self.services):
             self.services[-1].start()
         with self.postgres.connect(self.database) as connection:
-            check_invariants(connection, self.kafka.brokers, self.topic, self.ledger, frozenset(self.ignored), seconds)
+            check_invariants(connection, self.kafka.brokers, self.topic, self.ledger, frozenset(self.ignored), seconds,
+                             self.former_partitions)
 
     def stop(self):
         """Stops all services cleanly; AssertionError if one does not."""

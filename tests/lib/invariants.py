@@ -62,13 +62,13 @@ def read_events(connection):
         return [Event(row) for row in connection.execute(EVENTS)], shards, Purges(connection.execute(PURGES).fetchall())
 
 
-def check_invariants(connection, brokers, topic, ledger, ignored=frozenset(), seconds=20):
+def check_invariants(connection, brokers, topic, ledger, ignored=frozenset(), seconds=20, former=()):
     """Waits until Kafka holds what the events table holds, then raises AssertionError with all that does not agree.
-    ignored: (partition, offset) of records that the test itself put there."""
+    ignored: (partition, offset) of records that the test itself put there. former: how many partitions the topic had before."""
     with TopicReader(brokers, topic) as reader:
         events = wait_for_all(connection, reader, ignored, seconds)
         records = [r for r in reader.read_to_end() if (r.partition, r.offset) not in ignored]
-        faults = (check_table(*events) + check_records(*events, records, reader.partitions)
+        faults = (check_table(*events) + check_records(*events, records, (reader.partitions, *former))
                   + check_answers(events[0], ledger))
     if faults:
         more = f"\n… and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
@@ -140,7 +140,8 @@ def check_table(events, shards, purges=Purges([])):
 
 
 def check_records(events, shards, purges, records, partitions):
-    """What is in Kafka is what is in the table, in its order, in the right partition; repeats are exact."""
+    """What is in Kafka is what is in the table, in its order, in the right partition; repeats are exact. partitions: how many the
+    topic has, then how many it had (a multiple of these: what was sent later is in a partition with the same or a higher number)."""
     faults = []
     by_version = {(e.aggregate, e.version): e for e in events}
     first = {}
@@ -168,8 +169,8 @@ def check_records(events, shards, purges, records, partitions):
         if version != next_version[key]:
             faults.append(f"{where}: {e} comes when version {next_version[key]} was due")
         next_version[key] = max(next_version[key], version) + 1
-        if r.partition != hash_class(key, partitions):
-            faults.append(f"{where}: {e} should be in partition {hash_class(key, partitions)}")
+        if r.partition not in [hash_class(key, n) for n in partitions]:
+            faults.append(f"{where}: {e} should be in partition {hash_class(key, partitions[0])}")
         if purged:
             continue
         faults += [f"{where}: {e}: {fault}" for fault in check_value(e, r.value, value)]

@@ -24,6 +24,15 @@ struct kafka {
     bool refuse;
 };
 
+/* One of which all shards are ours. */
+static struct window *new_window(uint32_t shards, uint32_t partitions, size_t max_count, size_t max_bytes)
+{
+    struct window *w = window_new(shards, partitions, max_count, max_bytes);
+    for (uint32_t i = 0; i < shards; i++)
+        window_own(w, i, true);
+    return w;
+}
+
 static struct event_row rows[SHARDS][EVENTS];
 static uint32_t partition_of[SHARDS][EVENTS];
 
@@ -120,7 +129,7 @@ static void test_random_run(void **state)
         srand((unsigned)round);
         make_rows();
         struct kafka *k = calloc(1, sizeof *k);
-        struct window *w = window_new(SHARDS, PARTITIONS, 1 + (size_t)(rand() % 20), 1 + (size_t)(rand() % 3000));
+        struct window *w = new_window(SHARDS, PARTITIONS, 1 + (size_t)(rand() % 20), 1 + (size_t)(rand() % 3000));
         int64_t committed[SHARDS] = {0};
         for (int step = 0; step < 4000; step++) {
             uint32_t shard = (uint32_t)rand() % SHARDS;
@@ -174,7 +183,7 @@ static void test_one_alone_until_proven(void **state)
     srand(1);
     make_rows();
     struct kafka *k = calloc(1, sizeof *k);
-    struct window *w = window_new(1, 1, 100, 100000);
+    struct window *w = new_window(1, 1, 100, 100000);
     memset(partition_of, 0, sizeof partition_of);
     window_feed(w, rows[0], 5, send_to, k);
     assert_int_equal(window_in_flight(w), 1);
@@ -204,7 +213,7 @@ static void test_halted_partition_holds_the_cursor_alone(void **state)
     srand(2);
     make_rows();
     struct kafka *k = calloc(1, sizeof *k);
-    struct window *w = window_new(SHARDS, PARTITIONS, 10000, 10000000);
+    struct window *w = new_window(SHARDS, PARTITIONS, 10000, 10000000);
     uint32_t halted = partition_of[0][9];
     window_halt(w, halted);
     for (int i = 0; i < 3000; i++) {
@@ -233,7 +242,7 @@ static void test_idle_partition_is_distrusted(void **state)
     make_rows();
     memset(partition_of, 0, sizeof partition_of);
     struct kafka *k = calloc(1, sizeof *k);
-    struct window *w = window_new(1, 1, 100, 100000);
+    struct window *w = new_window(1, 1, 100, 100000);
     int64_t at;
     window_feed(w, rows[0], 1, send_to, k);
     assert_true(window_ack(w, 0, 1, 50, &at));
@@ -249,6 +258,39 @@ static void test_idle_partition_is_distrusted(void **state)
     free(k);
 }
 
+/* Of a shard that is another process's nothing is sent or missed; what was in flight is still acknowledged. */
+static void test_shards_of_others(void **state)
+{
+    (void)state;
+    srand(4);
+    make_rows();
+    memset(partition_of, 0, sizeof partition_of);
+    struct kafka *k = calloc(1, sizeof *k);
+    struct window *w = new_window(1, 1, 100, 100000);
+    int64_t at, from;
+    size_t count;
+    window_feed(w, rows[0], 1, send_to, k);
+    assert_int_equal(window_shard_in_flight(w, 0), 1);
+    window_own(w, 0, false);
+    window_feed(w, &rows[0][1], 1, send_to, k);
+    assert_int_equal(window_in_flight(w), 1);
+    assert_int_equal(window_head(w, 0), 2);
+    assert_true(window_ack(w, 0, 1, 5, &at));
+    assert_false(window_gap(w, 0, PAGE, &from, &count));
+    assert_int_equal(window_shard_in_flight(w, 0), 0);
+    assert_int_equal(window_cursor(w, 0), 1);
+    window_start_at(w, 0, 5); /* another process has come so far */
+    window_own(w, 0, true);
+    window_saw(w, 0, 7);
+    assert_true(window_gap(w, 0, PAGE, &from, &count));
+    assert_int_equal(from, 5);
+    window_go_back(w, 0, 2); /* somebody wants it again */
+    assert_true(window_gap(w, 0, PAGE, &from, &count));
+    assert_int_equal(from, 2);
+    window_free(w);
+    free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +298,7 @@ int main(void)
         cmocka_unit_test(test_one_alone_until_proven),
         cmocka_unit_test(test_halted_partition_holds_the_cursor_alone),
         cmocka_unit_test(test_idle_partition_is_distrusted),
+        cmocka_unit_test(test_shards_of_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

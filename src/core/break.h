@@ -1,0 +1,31 @@
+/* Deliberate bugs, to prove that tests/chaos notices them. Only a build with TIDINGS_BREAKABLE has them, and only the one that
+ * the environment variable TIDINGS_BREAK names is awake; in every other build this is the constant false.
+ *
+ *   skip-event         the relay puts a repeat in the place of an event, now and then
+ *   swap-events        the relay swaps two neighbours, now and then
+ *   commit-early       a group's offset is committed before its record has had its effect
+ *   ack-before-commit  answers leave before the commit is on disk
+ *   double-effect      email-workers do not look whether an event's mail was sent, and each has a Message-ID of its own */
+#ifndef TIDINGS_CORE_BREAK_H
+#define TIDINGS_CORE_BREAK_H
+
+#include <stdbool.h>
+
+#ifdef TIDINGS_BREAKABLE
+#include <stdlib.h>
+#include <string.h>
+
+static inline bool broken(const char *bug)
+{
+    const char *awake = getenv("TIDINGS_BREAK");
+    return awake && strcmp(awake, bug) == 0;
+}
+#else
+static inline bool broken(const char *bug)
+{
+    (void)bug;
+    return false;
+}
+#endif
+
+#endif

@@ -1,0 +1,152 @@
+/* Events that a group has finished must have had their effect: asked for in batches, per group. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/pgbinary.h"
+#include "verify/verify_int.h"
+
+enum { BATCH = 1000 };
+#define DAY_US 86400000000LL
+#define HOUR_US 3600000000LL
+
+struct expected {
+    struct culprit event;
+    struct uuid subject; /* the earned reward; else all zero */
+    int32_t aggregate;
+};
+
+struct batch {
+    struct expected expected[BATCH];
+    size_t count;
+};
+
+struct effects {
+    struct verify *verify;
+    struct batch *batches; /* per group */
+    int64_t oldest_us;     /* what a group remembers of older events may be gone */
+};
+
+struct effects *effects_open(struct verify *v)
+{
+    struct effects *e = xcalloc(1, sizeof *e);
+    e->verify = v;
+    e->batches = xcalloc(v->options->group_count, sizeof *e->batches);
+    /* An hour to spare: clocks differ, and looking takes time. */
+    e->oldest_us = clock_wall_us() - v->config->handled_keep_days * DAY_US + HOUR_US;
+    return e;
+}
+
+void effects_close(struct effects *e)
+{
+    if (!e)
+        return;
+    free(e->batches);
+    free(e);
+}
+
+static const char *ask(struct batch *b, struct buf arrays[5], const char *values[7])
+{
+    for (int i = 0; i < 5; i++)
+        array_begin(&arrays[i]);
+    for (size_t i = 0; i < b->count; i++) {
+        const struct expected *x = &b->expected[i];
+        array_uuid(&arrays[0], x->event.id);
+        array_uuid(&arrays[1], x->subject);
+        array_int(&arrays[2], x->aggregate);
+        array_int(&arrays[3], x->event.partition);
+        array_int(&arrays[4], x->event.offset);
+    }
+    for (int i = 0; i < 5; i++)
+        values[i < 3 ? i + 1 : i + 2] = array_end(&arrays[i]);
+    return "select * from verify_effects($1, $2::uuid[], $3::uuid[], $4::int[], $5, $6::int[], $7::bigint[])";
+}
+
+/* What is not simply there. */
+static void judge(struct verify *v, size_t group, struct batch *b, const PGresult *r)
+{
+    struct report_group *g = &v->report->group[group];
+    g->expected += (int64_t)b->count;
+    g->found += (int64_t)b->count - PQntuples(r);
+    for (int i = 0; i < PQntuples(r); i++) {
+        size_t ord = (size_t)pgbinary_int(r, i, 0);
+        const char *state = PQgetvalue(r, i, 1);
+        if (ord < 1 || ord > b->count)
+            continue;
+        if (strcmp(state, "dead") == 0) {
+            g->dead++;
+        } else if (strcmp(state, "excused") == 0) {
+            g->excused++;
+            g->expected--;
+        } else {
+            struct culprit *c = &b->expected[ord - 1].event;
+            if (strcmp(state, "unfinished") == 0)
+                snprintf(c->note, sizeof c->note, "begun and not finished, though the group has committed past it");
+            report_add_group(v->report, group, GROUP_MISSING, c);
+        }
+    }
+}
+
+static bool flush(struct effects *e, size_t group)
+{
+    struct verify *v = e->verify;
+    struct batch *b = &e->batches[group];
+    struct buf arrays[5] = {{0}};
+    const char *values[7] = {v->options->groups[group].name};
+    if (b->count == 0)
+        return true;
+    const char *sql = ask(b, arrays, values);
+    values[4] = v->config->kafka_topic;
+    PGresult *r = rows_ask(v->ask, sql, 7, values, v->why, v->why_size);
+    if (r)
+        judge(v, group, b, r);
+    PQclear(r);
+    for (int i = 0; i < 5; i++)
+        buf_free(&arrays[i]);
+    b->count = 0;
+    return r != NULL;
+}
+
+bool effects_flush(struct effects *e)
+{
+    bool ok = true;
+    for (size_t g = 0; ok && g < e->verify->options->group_count; g++)
+        ok = flush(e, g);
+    return ok;
+}
+
+static struct uuid subject_of(const struct event_row *row, const char *value, size_t len)
+{
+    struct uuid subject = {{0}};
+    struct event event;
+    char why[80];
+    if (row->type == EVENT_REWARD_EARNED && event_parse(value, len, &event, why, sizeof why)) {
+        subject = event_data_uuid(&event, "user_reward_id");
+        event_clear(&event);
+    }
+    return subject;
+}
+
+bool effects_expect(struct effects *e, const struct event_row *row, int32_t aggregate, int32_t partition,
+                    int64_t offset, const char *value, size_t len)
+{
+    struct verify *v = e->verify;
+    bool ok = true;
+    for (size_t g = 0; ok && g < v->options->group_count; g++) {
+        int64_t committed = v->committed[g * topic_partitions(v->topic) + (size_t)partition];
+        if (!(v->options->groups[g].types & 1u << row->type) || offset >= committed)
+            continue;
+        if (row->at_us < e->oldest_us && v->options->groups[g].handled) {
+            v->report->group[g].excused++;
+            continue;
+        }
+        struct batch *b = &e->batches[g];
+        struct expected *x = &b->expected[b->count++];
+        *x = (struct expected){culprit_of(row), subject_of(row, value, len), aggregate};
+        x->event.partition = partition;
+        x->event.offset = offset;
+        ok = b->count < BATCH || flush(e, g);
+    }
+    return ok;
+}
