@@ -24,6 +24,8 @@ scenarios of their own:
   snapshot   with an old snapshot held open
   size       a database of 10,000 users and one of millions
 
+loadtest/run consumers measures how fast a consumer group gives records to its workers: see loadtest/run consumers --help
+
 exit status: 0 all agrees; 1 answers, Postgres and Kafka disagree, or there were 5xx answers, or something failed"""
 
 OWN = ("idle", "processes", "snapshot", "size")  # scenarios that are not climbs

@@ -156,8 +156,6 @@ def test_relay_rewind(env, service, api):
     for i in range(5):
         api.signup(campaign, f"u{i}@example.com")
     env.wait_mail("u4@example.com")
-    refused = env.tidings("relay", "rewind", "--since", "2020-01-01T00:00:00Z")
-    assert refused.returncode == 1 and "is running on this database" in refused.stderr
     service.stop()
     shard, seq = env.query("select shard, max(seq) from events group by shard")[0]
     half = env.value("select at from events where seq = 4")

@@ -1,5 +1,6 @@
-/* What arrives in a topic, for the relays' bench. Prints lines of NAME VALUE… to standard output.
+/* What arrives in a topic, for the benches of relays and groups. Prints lines of NAME VALUE… to standard output.
  *
+ * topic BROKERS TOPIC fill N KEYS      N events of sign-ups over KEYS campaigns in turns, each campaign's versions in order
  * topic BROKERS TOPIC wait N START_S STALL_S
  *                                      "first N MONO_S" when records are there, "all N MONO_S" when there are N of them, or
  *                                      "stalled N MONO_S" when none came for START_S from the start, or STALL_S later
@@ -287,14 +288,53 @@ static void follow(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list, double
     free(found.us);
 }
 
+/* --- fill ------------------------------------------------------------------------------------------------------- */
+
+static void fill(const char *brokers, const char *name, long count, long keys)
+{
+    char why[256], key[64], value[512];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    set(conf, "bootstrap.servers", brokers);
+    set(conf, "enable.idempotence", "true");
+    set(conf, "compression.codec", "lz4");
+    set(conf, "linger.ms", "20");
+    set(conf, "partitioner", "murmur2_random");
+    rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
+    if (!rk)
+        fail("producer", why);
+    rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
+    for (long i = 0; i < count; i++) {
+        int key_len = snprintf(key, sizeof key, "01900000-0000-7000-8000-%012ld", i % keys);
+        int len = snprintf(value, sizeof value,
+                           "{\"id\":\"01900000-0000-7000-9000-%012ld\",\"type\":\"user.signed_up\","
+                           "\"account_id\":\"01900000-0000-7000-8000-0000000000aa\",\"campaign_id\":\"%s\","
+                           "\"data\":{\"user_id\":\"01900000-0000-7000-a000-%012ld\",\"campaign_id\":\"%s\","
+                           "\"email\":\"somebody-%ld@example.com\"},"
+                           "\"timestamp\":\"2026-01-01T12:00:00.000000Z\",\"version\":%ld}",
+                           i, key, i, key, i, i / keys + 1);
+        while (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, value, (size_t)len, key,
+                                (size_t)key_len, NULL) != 0) {
+            if (rd_kafka_last_error() != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+                fail("produce", rd_kafka_err2str(rd_kafka_last_error()));
+            rd_kafka_poll(rk, 10);
+        }
+        rd_kafka_poll(rk, 0);
+    }
+    if (rd_kafka_flush(rk, 6 * ASK_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        fail("produce", "the broker does not take it all");
+    printf("filled %ld\n", count);
+}
+
 int main(int argc, char **argv)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (argc < 4)
-        fail("usage", "topic BROKERS TOPIC wait N START_S STALL_S | check | follow SKIP_S S");
+        fail("usage", "topic BROKERS TOPIC fill N KEYS | wait N START_S STALL_S | check | follow SKIP_S S");
     rd_kafka_t *rk = consumer_new(argv[1]);
     rd_kafka_topic_partition_list_t *list = partitions_of(rk, argv[2]);
-    if (strcmp(argv[3], "wait") == 0 && argc == 7)
+    if (strcmp(argv[3], "fill") == 0 && argc == 6 && atol(argv[5]) > 0)
+        fill(argv[1], argv[2], atol(argv[4]), atol(argv[5]));
+    else if (strcmp(argv[3], "wait") == 0 && argc == 7)
         wait_for(rk, list, atoll(argv[4]), atof(argv[5]), atof(argv[6]));
     else if (strcmp(argv[3], "check") == 0)
         check(rk, list);
