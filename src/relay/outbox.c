@@ -108,7 +108,7 @@ static void on_heads(void *arg, const struct pglink_answer *answer)
 
 void outbox_poll_heads(struct relay *r)
 {
-    if (!r->window || !r->shared || r->heads_asked || r->stopping)
+    if (!r->window || !r->shared || r->heads_asked || r->stopping || r->ours.len <= sizeof "{}" - 1)
         return;
     for (uint32_t i = 0; i < r->shards; i++)
         r->shard[i].asked_head = window_head(r->window, i);

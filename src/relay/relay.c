@@ -454,4 +454,5 @@ void relay_stop(struct relay *r, int64_t deadline_us, void (*on_stopped)(void *a
     r->deadline_us = deadline_us;
     r->on_stopped = on_stopped;
     r->stopped_arg = arg;
+    shares_leave(r);
 }

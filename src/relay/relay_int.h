@@ -112,6 +112,7 @@ bool outbox_rows_ok(struct relay *r, const struct pglink_answer *answer, const c
 
 /* shares.c */
 void shares_tick(struct relay *r, int64_t now_us);
+void shares_leave(struct relay *r);  /* all of them, for good */
 void shares_forget(struct relay *r); /* the connection is lost, and with it whatever was ours */
 
 /* past.c */

@@ -227,9 +227,17 @@ void shares_tick(struct relay *r, int64_t now_us)
     }
     if (leaving)
         leave_ready(r, now_us);
+    if (r->stopping) /* it takes no more */
+        return;
     bool hungry = r->window && (!r->shared || leaving || count_held(r) < (uint32_t)r->share);
     if (!r->leave_asked && now_us - r->share_us >= (hungry ? HUNGRY_US : EVERY_US))
         ask_share(r, now_us);
+}
+
+void shares_leave(struct relay *r)
+{
+    if (r->window)
+        leave_beyond(r, 0, clock_mono_us());
 }
 
 void shares_forget(struct relay *r)
