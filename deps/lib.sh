@@ -5,6 +5,7 @@
 # A directory holds everything of its server: data, log, remembered ports, passwords (mode 0600), process id. So a second
 # start on the same directory takes seconds and gives the same addresses, and only processes that were started from the
 # directory are ever signalled: a process id counts only while that process's command line names the directory.
+# deps/replicas.sh has more of each: a standby of the cluster, several brokers.
 #
 #   postgres_start DIR    prints DATABASE_URL=… and ADMIN_DATABASE_URL=…    (also when it runs already)
 #   postgres_stop DIR [MODE]      MODE as for pg_ctl: fast (default), smart, immediate
@@ -14,6 +15,10 @@
 #   kafka_pid DIR
 #   kafka_topic DIR NAME PARTITIONS     creates the topic if it is not there; the broker must run
 #   postgres_destroy DIR, kafka_destroy DIR     stop it and remove the directory
+#
+# KAFKA_ADVERTISED=HOST:PORT in the environment of kafka_start: clients are told that address, where something of the caller's
+# (a proxy) passes on to the port that KAFKA_BROKERS names. Said at each start. KAFKA_DIRECT_BROKERS=… is printed too: clients
+# that begin there go on there, and so does the broker itself.
 #
 # A directory DIR/tls that is there before a start adds TLS. Postgres then offers it with the key and the certificate in
 # DIR/tls/server.pem; Kafka listens in more ways, with the settings in DIR/tls/broker.properties, and kafka_start prints
@@ -150,6 +155,7 @@ max_wal_size = 8GB
 checkpoint_timeout = 30min
 log_line_prefix = '%m [%p] %q%a@%d '
 log_lock_waits = on
+include_if_exists = 'standby.conf'
 SETTINGS
 }
 
@@ -181,11 +187,11 @@ postgres_init() {
     mv "$home/data.new" "$home/data"
 }
 
-postgres_psql() { # DIR DATABASE, SQL on standard input
+postgres_psql() { # DIR DATABASE PSQL-OPTION…, SQL on standard input
     local home
     home=$(postgres_home "$1")
     PGPASSWORD=$(cat "$home/admin-password") "$postgres_bin/psql" -X -q -v ON_ERROR_STOP=1 \
-        -h 127.0.0.1 -p "$(cat "$home/port")" -U postgres -d "$2"
+        -h 127.0.0.1 -p "$(cat "$home/port")" -U postgres -d "$2" "${@:3}"
 }
 
 # The role and the database that Tidings works with. A plain role: no right beyond its own database is needed.
@@ -379,6 +385,19 @@ kafka_tls_settings() {
     cat "$dir/tls/broker.properties"
 }
 
+# The listeners when clients are told another address than the one that is listened on.
+kafka_advertised_settings() { # DIR PORT CONTROLLER_PORT
+    local dir=$1 direct
+    [ -n "${KAFKA_ADVERTISED:-}" ] || return 0
+    [ ! -d "$dir/tls" ] || die "KAFKA_ADVERTISED does not go with $dir/tls"
+    direct=$(port_pick "$(cat "$dir/port-DIRECT" 2>/dev/null || true)")
+    echo "$direct" >"$dir/port-DIRECT"
+    echo "listeners=PLAINTEXT://127.0.0.1:$2,DIRECT://127.0.0.1:$direct,CONTROLLER://127.0.0.1:$3"
+    echo "advertised.listeners=PLAINTEXT://$KAFKA_ADVERTISED,DIRECT://127.0.0.1:$direct"
+    echo "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,DIRECT:PLAINTEXT,CONTROLLER:PLAINTEXT"
+    echo "inter.broker.listener.name=DIRECT"
+}
+
 kafka_print() {
     local dir=$1 file
     echo "KAFKA_BROKERS=127.0.0.1:$(cat "$dir/port")"
@@ -403,14 +422,20 @@ kafka_start() {
         port=$(port_pick "$(cat "$dir/port" 2>/dev/null || true)")
         controller_port=$(port_pick "$(cat "$dir/controller-port" 2>/dev/null || true)")
         [ "$port" != "$controller_port" ] || continue
+        [ -n "${KAFKA_ADVERTISED:-}" ] || rm -f "$dir/port-DIRECT"
         echo "$port" >"$dir/port"
         echo "$controller_port" >"$dir/controller-port"
         {
             kafka_settings "$dir" "$port" "$controller_port"
             kafka_tls_settings "$dir" "$port" "$controller_port"
+            kafka_advertised_settings "$dir" "$port" "$controller_port"
         } >"$dir/server.properties"
-        [ -e "$dir/data/meta.properties" ] || kafka_format "$dir"
-        if kafka_launch "$dir"; then
+        if [ ! -e "$dir/data/meta.properties" ]; then
+            say "making a Kafka broker in $dir"
+            kafka_format "$dir" "$(kafka_new_id)"
+        fi
+        kafka_spawn "$dir" -Xmx512m
+        if kafka_await "$dir"; then
             break
         fi
         if [ "$tries" -ge 3 ] || ! grep -q 'Address already in use' "$dir/log"; then
@@ -422,34 +447,45 @@ kafka_start() {
     kafka_print "$dir"
 }
 
-kafka_format() {
-    local dir=$1 id=-
-    say "making a Kafka broker in $dir"
-    rm -rf "$dir/data"
-    # 16 random bytes in base64url; a leading '-' would be taken for an option.
+# 16 random bytes in base64url; a leading '-' would be taken for an option.
+kafka_new_id() {
+    local id=-
     while [[ $id == -* ]]; do
         id=$(openssl rand -base64 16 | tr '+/' '-_' | tr -d '=')
     done
+    echo "$id"
+}
+
+kafka_format() { # DIR CLUSTER_ID
+    local dir=$1 id=$2
+    rm -rf "$dir/data"
     if ! kafka_tool kafka.tools.StorageTool format -t "$id" -c "$dir/server.properties" >"$dir/format.log" 2>&1; then
         show_log "$dir/format.log"
         die "cannot format Kafka's directory"
     fi
 }
 
-# Starts the process and waits until it serves; fails when it ends before that.
-kafka_launch() {
-    local dir=$1 pid deadline=$((SECONDS + start_timeout_s))
+# Starts the process; kafka_await waits until it serves.
+kafka_spawn() { # DIR JAVA_OPTION…
+    local dir=$1
+    shift
     [ ! -e "$dir/log" ] || mv "$dir/log" "$dir/log.old"
     # What it unpacks for itself would stay in /tmp when it is killed.
     rm -rf "$dir/tmp"
     mkdir "$dir/tmp"
     # In a session of its own: a Ctrl-C for the script must not reach it. Its descriptors are its own as well.
     # (setsid does not fork here, since a background job of a script leads no group: $! is java itself.)
-    setsid bash -c 'cd / && exec java "$@"' java -Xmx512m -XX:-UsePerfData -Djava.io.tmpdir="$dir/tmp" \
+    setsid bash -c 'cd / && exec java "$@"' java "$@" -XX:-UsePerfData -Djava.io.tmpdir="$dir/tmp" \
         -Dlog4j2.configurationFile="$project_dir/deps/kafka/log4j2.properties" -cp "$kafka_lib/*" \
         kafka.Kafka "$dir/server.properties" </dev/null >"$dir/log" 2>&1 9>&- &
-    pid=$!
-    echo "$pid" >"$dir/pid"
+    echo "$!" >"$dir/pid"
+    disown "$!"
+}
+
+# Waits until the process that kafka_spawn has started serves; fails when it ends before that.
+kafka_await() {
+    local dir=$1 pid deadline=$((SECONDS + start_timeout_s))
+    pid=$(cat "$dir/pid")
     until grep -q 'Kafka Server started' "$dir/log"; do
         kill -0 "$pid" 2>/dev/null || return 1
         if [ "$SECONDS" -ge "$deadline" ]; then
@@ -458,7 +494,6 @@ kafka_launch() {
         fi
         sleep 0.1
     done
-    disown "$pid"
 }
 
 kafka_stop() {
@@ -489,7 +524,11 @@ kafka_topic() {
     local dir name=$2 partitions=$3
     dir=$(realpath -m "$1")
     [ ! -d "$dir/data/$name-0" ] || return 0 # asking Kafka's own tool takes seconds
-    kafka_tool org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$(cat "$dir/port")" \
-        --create --if-not-exists --topic "$name" --partitions "$partitions" --replication-factor 1 \
-        >"$dir/topic.log" 2>&1 || { show_log "$dir/topic.log"; die "cannot create topic $name"; }
+    kafka_create_topic "$dir" "127.0.0.1:$(cat "$dir/port-DIRECT" 2>/dev/null || cat "$dir/port")" "$name" "$partitions"
+}
+
+kafka_create_topic() { # DIR BROKERS NAME PARTITIONS; replicated as is the brokers' default
+    kafka_tool org.apache.kafka.tools.TopicCommand --bootstrap-server "$2" \
+        --create --if-not-exists --topic "$3" --partitions "$4" \
+        >"$1/topic.log" 2>&1 || { show_log "$1/topic.log"; die "cannot create topic $3"; }
 }

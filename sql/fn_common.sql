@@ -22,6 +22,16 @@ create or replace function number_of(p_id uuid) returns int language sql immutab
   select ('x' || right(p_id::text, 8))::bit(32)::int
 $$;
 
+-- At the end of a transaction whose answer rests on rows that it read: they may be visible without being on the synchronous
+-- standby (the session that wrote them was ended while it waited). If nothing was written, something is, so that this commit waits
+-- for the standby too, and with that for all that comes before it in the WAL.
+create or replace function vouch() returns void language plpgsql volatile as $$
+begin
+  if pg_current_xact_id_if_assigned() is null and current_setting('synchronous_standby_names') <> '' then
+    perform pg_logical_emit_message(true, 'tidings', 'read');
+  end if;
+end $$;
+
 -- A campaign as the API shows it, JSON text.
 create or replace function campaign_item(c campaigns) returns text language plpgsql stable as $$
 begin

@@ -391,6 +391,7 @@ begin
   if v_keyed then
     perform keys_store(v_kept, k_of, k_shard, k_campaign, k_key, k_request);
   end if;
+  perform vouch();
 end $$;
 
 create or replace function comes_again(p_of int) returns lane_row[] language plpgsql immutable as $$
@@ -470,4 +471,13 @@ create or replace function end_lane_session(p_key bigint) returns bigint languag
   where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.pid <> pg_backend_pid()
     and (l.classid::bigint << 32 | l.objid::bigint) = p_key
     and l.database = (select d.oid from pg_database d where d.datname = current_database())
+$$;
+
+-- Ends sessions that wait for a standby only to vouch for what was read, and whose caller has given up: it waits for 5 s, and tries
+-- again in a new session. However long the standby is away, they do not use up the connections. Nothing hangs on their commits.
+create or replace function end_old_barriers() returns bigint language sql volatile as $$
+  select count(*) filter (where pg_terminate_backend(a.pid))
+  from pg_stat_activity a
+  where a.datname = current_database() and a.usename = current_user and a.wait_event = 'SyncRep'
+    and a.query ~ 'pg_logical_emit_message|relay_read' and a.query_start < clock_timestamp() - interval '6 seconds'
 $$;

@@ -60,6 +60,7 @@ begin
       state := 2;
       taken := array[1];
       taken_by := array[v_by];
+      perform vouch();
     else
       v_at := greatest(v_at, clock_timestamp());
       insert into users (campaign, place, id, created_at, email_key, email, metadata, source)
@@ -89,6 +90,7 @@ begin
                               order by u.campaign, u.email_key limit 1)
                       from unnest(taken) with ordinality as g(o, i) order by g.i);
     state := 2;
+    perform vouch();
     return;
   end if;
 

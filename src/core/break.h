@@ -4,7 +4,7 @@
  *   skip-event         the relay puts a repeat in the place of an event, now and then
  *   swap-events        the relay swaps two neighbours, now and then
  *   commit-early       a group's offset is committed before its record has had its effect
- *   ack-before-commit  answers leave before the commit is on disk
+ *   ack-before-commit  no commit is waited for: answers leave before it is on disk
  *   double-effect      email-workers do not look whether an event's mail was sent, and each has a Message-ID of its own */
 #ifndef TIDINGS_CORE_BREAK_H
 #define TIDINGS_CORE_BREAK_H

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/break.h"
 #include "core/log.h"
 
 /* What correctness rests on does not depend on the server's or the role's defaults. */
@@ -117,7 +118,8 @@ PGconn *pg_open(const char *url, const char *application_name, int connect_timeo
         return NULL;
     }
     PQsetNoticeProcessor(conn, on_notice, NULL);
-    if (!pg_run(conn, session_settings, why, why_size)) {
+    if (!pg_run(conn, session_settings, why, why_size) ||
+        (broken("ack-before-commit") && !pg_run(conn, "SET synchronous_commit = off", why, why_size))) {
         PQfinish(conn);
         return NULL;
     }

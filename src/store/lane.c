@@ -273,6 +273,8 @@ static bool is_answered(struct lane *l, const struct pglink_answer *answer)
     const PGresult *r = answer->result;
     metric_seen(M_LANE_COMMIT, clock_mono_us() - l->sent_us);
     bool failed = r && PQresultStatus(r) != PGRES_TUPLES_OK;
+    if (answer->warned)
+        metric_add(metric_get(M_LANE_ERRORS, "unreplicated", NULL), 1);
     if (!r || answer->warned || (failed && pg_classify(NULL, r) == PG_CONNECTION)) {
         resolve_start(l);
         if (r) /* the session is still there, but not to be trusted */

@@ -67,6 +67,34 @@ static bool query_one(PGconn *conn, const char *sql, char *value, size_t value_s
     return ok;
 }
 
+static void count_warning(void *arg, const PGresult *notice)
+{
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+    if (severity && strcmp(severity, "WARNING") == 0)
+        ++*(int *)arg;
+}
+
+/* What can be seen may be on this server alone: ending a backend that waits for a standby makes its commit visible without being
+ * replicated. A commit of our own, later in the WAL and fully acknowledged, vouches for everything that was seen before it. A try
+ * that is given up leaves a session behind that waits; the next one ends those. */
+static bool barrier(PGconn *conn, char *why, size_t why_size)
+{
+    int warnings = 0;
+    char ignored[32];
+    if (!query_one(conn, "select end_old_barriers()", ignored, sizeof ignored, why, why_size))
+        return false;
+    PQnoticeReceiver before = PQsetNoticeReceiver(conn, count_warning, &warnings);
+    PGresult *r = exec_in_time(conn, "select pg_logical_emit_message(true, 'tidings', 'barrier')", 0, NULL, 0);
+    PQsetNoticeReceiver(conn, before, NULL);
+    bool ok = PQresultStatus(r) == PGRES_TUPLES_OK && warnings == 0;
+    if (PQstatus(conn) == CONNECTION_OK && (!r || warnings > 0))
+        snprintf(why, why_size, "commits are not confirmed: is the synchronous standby away?");
+    else if (!ok)
+        say_why(conn, r, why, why_size);
+    PQclear(r);
+    return ok;
+}
+
 /* A transaction pooler hands statements to any backend: session locks and settings would be lost. It shows in the
  * backend's pid. */
 static bool check_server(PGconn *conn, char *why, size_t why_size)
@@ -101,8 +129,8 @@ bool lane_session_setup(PGconn *conn, const struct config *config, const struct 
     return schema_check(conn, why, why_size) && check_server(conn, why, why_size) &&
            pg_run(conn, PINS, why, why_size) && pg_run(conn, timeout, why, why_size) &&
            query_one(conn, lock, ignored, sizeof ignored, why, why_size) &&
-           read_heads(conn, installation->shards, heads, why, why_size) && lane_call_prepare(conn, why, why_size) &&
-           lane_append_prepare(conn, why, why_size);
+           read_heads(conn, installation->shards, heads, why, why_size) && barrier(conn, why, why_size) &&
+           lane_call_prepare(conn, why, why_size) && lane_append_prepare(conn, why, why_size);
 }
 
 /* The session that ran the batch is ended, whoever it is, and its lock taken: nothing of it can commit any more. */
@@ -116,28 +144,6 @@ static bool end_old_session(PGconn *conn, int64_t key, char *why, size_t why_siz
         return false;
     snprintf(sql, sizeof sql, "select pg_advisory_lock(%" PRId64 ") is null", key);
     return query_one(conn, sql, ignored, sizeof ignored, why, why_size);
-}
-
-static void count_warning(void *arg, const PGresult *notice)
-{
-    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
-    if (severity && strcmp(severity, "WARNING") == 0)
-        ++*(int *)arg;
-}
-
-/* Ending a backend that waits for a standby makes its commit visible here without being replicated. A commit of our own,
- * later in the WAL and fully acknowledged, vouches for everything before it. */
-static bool barrier(PGconn *conn, char *why, size_t why_size)
-{
-    int warnings = 0;
-    char ignored[64];
-    PQnoticeReceiver before = PQsetNoticeReceiver(conn, count_warning, &warnings);
-    bool ok = query_one(conn, "select pg_logical_emit_message(true, 'tidings', 'barrier')", ignored, sizeof ignored,
-                        why, why_size);
-    PQsetNoticeReceiver(conn, before, NULL);
-    if (ok && warnings > 0)
-        snprintf(why, why_size, "the standby did not confirm");
-    return ok && warnings == 0;
 }
 
 static PGresult *look_up(PGconn *conn, const struct lost_batch *lost, char *why, size_t why_size)

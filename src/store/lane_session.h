@@ -14,7 +14,9 @@
 #include "store/schema.h"
 
 /* Pins plans and time-outs, takes the session's advisory lock under `key`, prepares the calls, and reads each shard's
- * last seq into heads[0..shards). Refuses a standby, a transaction pooler and a schema that is not ours. */
+ * last seq into heads[0..shards). Refuses a standby, a transaction pooler, a schema that is not ours, and a primary whose
+ * synchronous standby does not confirm commits: heads that it has not got are nobody's past after a failover, and an action
+ * could only wait. */
 bool lane_session_setup(PGconn *conn, const struct config *config, const struct installation *installation, int64_t key,
                         int64_t *heads, char *why, size_t why_size);
 

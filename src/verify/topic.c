@@ -15,7 +15,7 @@ enum {
     ASK_MS = 15000,   /* for the answer to a question */
     STALL_MS = 30000, /* for the next record, of which there is one */
     WAIT_MS = 100,
-    AHEAD_KBYTES = 16384,  /* fetched ahead in all */
+    AHEAD_KBYTES = 4096,   /* fetched ahead in all */
     AHEAD_MIN_KBYTES = 256 /* per partition at least */
 };
 
@@ -66,7 +66,7 @@ static rd_kafka_conf_t *reader_conf(const struct config *config, uint32_t stream
 {
     static const char *const settings[][2] = {
         {"enable.auto.commit", "false"},         {"auto.offset.reset", "error"}, {"isolation.level", "read_committed"},
-        {"enable.partition.eof", "true"},        {"fetch.wait.max.ms", "100"},   {"fetch.max.bytes", "8388608"},
+        {"enable.partition.eof", "true"},        {"fetch.wait.max.ms", "100"},   {"fetch.max.bytes", "4194304"},
         {"max.partition.fetch.bytes", "1048576"}};
     rd_kafka_conf_t *conf = kafka_conf(config, "verify");
     char kbytes[16];
@@ -112,11 +112,11 @@ uint32_t topic_partitions(const struct topic *t)
 
 /* --- questions --- */
 
-/* Whether an answer will be another one soon: a partition without a leader for the moment, a topic that was just made. */
+/* Whether an answer will be another one soon: no leader for the moment, or the client does not know the partition yet. */
 static bool passes(rd_kafka_resp_err_t error)
 {
     return error == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || error == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
-           error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || error == RD_KAFKA_RESP_ERR__LEADER_NOT_AVAILABLE ||
+           error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ||
            error == RD_KAFKA_RESP_ERR__TRANSPORT;
 }
 
@@ -266,6 +266,13 @@ static size_t keep_records(struct stream *s, rd_kafka_message_t **messages, size
     return kept;
 }
 
+/* A client that has fetched enough sleeps for a second, and does not notice when that has been taken. Any request wakes it. */
+static void wake(struct stream *s)
+{
+    int64_t low, high;
+    rd_kafka_query_watermark_offsets(s->topic->rk, s->topic->config->kafka_topic, s->partition, &low, &high, WAIT_MS);
+}
+
 size_t stream_take(struct stream *s, rd_kafka_message_t **out, size_t max, char *why, size_t why_size)
 {
     rd_kafka_topic_t *topic = s->topic->topic;
@@ -275,6 +282,7 @@ size_t stream_take(struct stream *s, rd_kafka_message_t **out, size_t max, char 
     while (ok && !s->ended) {
         ssize_t n = rd_kafka_consume_batch(topic, s->partition, 0, out, max); /* with a time it would wait for max */
         if (n <= 0) {
+            wake(s);
             out[0] = rd_kafka_consume(topic, s->partition, WAIT_MS);
             n = out[0] ? 1 : 0;
         }

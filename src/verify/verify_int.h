@@ -98,7 +98,7 @@ bool shard_verify_foreign(struct verify *v, uint32_t partition);
 /* --- cut.c: the order of looking --- */
 
 bool cut_take(struct verify *v);
-bool cut_lag(struct verify *v); /* fills in the groups' lag */
+void cut_lag(struct verify *v); /* fills in the groups' lag */
 /* Waits until the outbox has sent, and groups first … first + count - 1 have finished, what is committed now. *done: they
  * have, within timeout_ms. */
 bool cut_wait(struct verify *v, size_t first, size_t count, int64_t timeout_ms, bool *done);

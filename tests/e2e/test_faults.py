@@ -3,83 +3,14 @@ holds every answer against the events table and Kafka."""
 
 import concurrent.futures
 import random
-import threading
 import time
 
 import psycopg
 import pytest
 
 from lib.kafka import hash_class
+from lib.load import Load, assert_all_mailed, assert_users, campaigns_of
 from lib.util import SLOWNESS, wait_until
-
-
-class Load:
-    """Sign-ups from several threads until stopped; keeps what was answered."""
-
-    def __init__(self, api, campaigns, threads=16):
-        self.api, self.campaigns = api, campaigns
-        self.acknowledged, self.statuses, self.slowest = [], {}, 0.0
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._number = 0
-        self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(threads)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
-
-    def stop(self):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, thread):
-        number = 0
-        while not self._stop.is_set():
-            number += 1
-            campaign = self.campaigns[(thread + number) % len(self.campaigns)]
-            begin = time.monotonic()
-            try:
-                answer = self.api.signup(campaign, f"u{thread}-{number}@example.com", expect=None)
-                kind = answer.status if answer.status == 201 else (answer.status, answer.problem)
-            except Exception as error:  # the service is gone for the moment
-                answer, kind = None, type(error).__name__
-                time.sleep(0.02)
-            with self._lock:
-                self.statuses[kind] = self.statuses.get(kind, 0) + 1
-                self.slowest = max(self.slowest, time.monotonic() - begin)
-                if answer is not None and answer.status == 201:
-                    self.acknowledged.append((campaign, answer["user_id"]))
-            if kind != 201:
-                time.sleep(0.005)
-
-    def wait_acknowledged(self, more, seconds=20):
-        goal = len(self.acknowledged) + more
-        wait_until(lambda: len(self.acknowledged) >= goal, seconds, lambda: f"{more} more sign-ups; so far {self.statuses}")
-
-
-def campaigns_of(api, count=8):
-    return [api.create_campaign(f"c{i}")["campaign_id"] for i in range(count)]
-
-
-def assert_users(env, load):
-    """Everybody who was told so is there."""
-    there = {str(row[0]) for row in env.query("select id from users")}
-    lost = [user for _, user in load.acknowledged if user not in there]
-    assert not lost, f"{len(lost)} acknowledged users are not in the database"
-
-
-def assert_all_mailed(env, seconds=30):
-    """Each sign-up has its mail's row, once; the row knows what became of it."""
-    def missing():
-        return env.value("select count(*) from events e where e.type = 1 and not exists"
-                         " (select from mails m where m.event_id = e.id and m.status in ('sent', 'discarded'))")
-
-    wait_until(lambda: missing() == 0, seconds, lambda: f"every sign-up is mailed; {missing()} are not")
 
 
 # --- the process itself ---

@@ -1,5 +1,5 @@
-"""A TCP proxy that can be cut, held and healed: a network that fails. For Postgres and SMTP; not for Kafka, whose clients
-go on to the address that the broker advertises (use a broker of one's own and stop, kill or pause it)."""
+"""A TCP proxy that can be cut, held and healed: a network that fails. Kafka's clients go on to the address that the broker
+advertises: it must be started with KAFKA_ADVERTISED (deps/stack --help)."""
 
 import asyncio
 import socket
@@ -18,6 +18,9 @@ class Proxy:
     reset()    every connection is reset, new ones are welcome
     hang(d)    bytes of a direction ("to_server", "to_client" or "both") are held back; connections stay open
     swallow()  what the server sends is lost: requests arrive, answers do not
+    lose_answer(marker)  the next time that a client sends bytes with `marker` in them, they arrive, the answer does not, and
+               the client's connection is reset: when the answer comes or, with at_once, as soon as the request is passed on
+               (the server then hears of it only when it answers)
     heal()     as at the start: what was held is delivered, connections that lost bytes are reset
     """
 
@@ -27,6 +30,8 @@ class Proxy:
         self.latency = 0.0  # seconds before a chunk is passed on
         self._links = set()  # the writers of all connections, both sides
         self._swallow = False
+        self._marker, self._at_once = None, False
+        self.lost = threading.Event()  # set when lose_answer has done its work
         self._server = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True)
@@ -48,6 +53,10 @@ class Proxy:
 
     def swallow(self):
         self._swallow = True
+
+    def lose_answer(self, marker, at_once=False):
+        self.lost.clear()
+        self._marker, self._at_once = marker, at_once
 
     def heal(self):
         self._do(self._heal())
@@ -79,17 +88,22 @@ class Proxy:
 
     async def _reset(self):
         for writer in self._links:
-            # With this option set, closing sends a reset and drops what is unsent.
-            sock = writer.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
+            self._abort(writer)
         self._links.clear()
+
+    @staticmethod
+    def _abort(writer):
+        # With this option set, closing sends a reset and drops what is unsent.
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
 
     async def _hang(self, directions):
         for direction in directions:
             self._open[direction].clear()
 
     async def _heal(self):
+        self._marker = None
         if self._swallow:
             self._swallow = False
             await self._reset()
@@ -107,13 +121,14 @@ class Proxy:
             return
         pair = {client_writer, server_writer}
         self._links |= pair
-        await asyncio.gather(self._pump(client_reader, server_writer, "to_server"),
-                             self._pump(server_reader, client_writer, "to_client"))
+        link = _Link(client_writer)
+        await asyncio.gather(self._pump(client_reader, server_writer, "to_server", link),
+                             self._pump(server_reader, client_writer, "to_client", link))
         for writer in pair:
             writer.close()
         self._links -= pair
 
-    async def _pump(self, reader, writer, direction):
+    async def _pump(self, reader, writer, direction, link):
         try:
             while data := await reader.read(65536):
                 if self.latency:
@@ -121,9 +136,29 @@ class Proxy:
                 await self._open[direction].wait()
                 if self._swallow and direction == "to_client":
                     continue
+                if direction == "to_client" and link.loses_answer:
+                    self._lose(link)
+                    writer.transport.abort()
+                    return
+                if direction == "to_server" and self._marker and self._marker in data:
+                    self._marker, link.loses_answer = None, True
                 writer.write(data)
                 await writer.drain()
+                if self._at_once and link.loses_answer:
+                    self._lose(link)
             await self._open[direction].wait()
             writer.write_eof()
         except OSError:
             writer.transport.abort()  # one side is gone: the other one hears of it
+
+    def _lose(self, link):
+        self._abort(link.client)
+        self.lost.set()
+
+
+class _Link:
+    """One connection through a proxy."""
+
+    def __init__(self, client):
+        self.client = client  # its writer
+        self.loses_answer = False  # lose_answer has met its request

@@ -1,5 +1,6 @@
 """Private Postgres clusters and Kafka brokers, by deps/stack. The session has one of each; a test that stops, kills or
-pauses one starts its own (fixtures own_postgres, own_kafka), as does one that wants TLS (own_tls_postgres, own_tls_kafka)."""
+pauses one starts its own (fixtures own_postgres, own_kafka), as does one that wants TLS (own_tls_postgres, own_tls_kafka).
+replicas.py has several of each."""
 
 import os
 import pathlib
@@ -52,7 +53,11 @@ class Server:
 
     def pid(self):
         """The main process, or None when it does not run."""
-        done = subprocess.run([PROJECT / "deps/stack", self.kind, "pid", self.directory], capture_output=True, text=True)
+        return self._pid()
+
+    def _pid(self, *which):
+        done = subprocess.run([PROJECT / "deps/stack", self.kind, "pid", self.directory, *map(str, which)], capture_output=True,
+                              text=True)
         return int(done.stdout) if done.returncode == 0 else None
 
     def processes(self):
@@ -118,6 +123,7 @@ class Postgres(Server):
 
 class Kafka(Server):
     kind = "kafka"
+    replicas = 1
 
     def __init__(self, directory):
         super().__init__(directory)
@@ -137,7 +143,7 @@ class Kafka(Server):
         return self._admin
 
     def create_topic(self, name, partitions=10, **config):
-        topic = NewTopic(name, partitions, 1, config={k.replace("_", "."): str(v) for k, v in config.items()})
+        topic = NewTopic(name, partitions, self.replicas, config={k.replace("_", "."): str(v) for k, v in config.items()})
         self.admin.create_topics([topic])[name].result(30)
 
     def delete_topic(self, name):

@@ -77,7 +77,7 @@ def answered(campaign, version, events, status=201):
 
 
 def faults_of(events, records, ledger):
-    return (invariants.check_table(events, SHARDS) + invariants.check_records(events, SHARDS, invariants.Purges([]), records, PARTITIONS)
+    return (invariants.check_table(events, SHARDS) + invariants.check_records(events, SHARDS, invariants.Purges([]), records, [PARTITIONS])
             + invariants.check_answers(events, ledger))
 
 

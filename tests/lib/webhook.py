@@ -86,6 +86,8 @@ class WebhookTarget:
     def plan(self, path, *words):
         with self._lock:
             self._plans[path] = list(words)
+        if "hang" in words:
+            self._released.clear()
 
     def heal(self):
         """From now on all is answered with 200, and whoever hangs as well."""
