@@ -173,8 +173,9 @@ begin
 end $$;
 
 -- Saves cursors with the event at each; never backwards, never past what is there, and not after a rewind that the relay does
--- not know of.
+-- not know of. It does not wait for a standby: a cursor that is lost only means that events are sent again.
 create or replace function relay_save(p_shard int[], p_seq bigint[], p_rewinds int[]) returns bigint language sql volatile as $$
+  select set_config('synchronous_commit', 'local', true);
   with given as (select * from unnest(p_shard, p_seq, p_rewinds) as g(shard, seq, rewinds)),
   saved as (
     update relay_cursors c set seq = g.seq, event_id = e.id, saved_at = clock_timestamp()

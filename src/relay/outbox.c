@@ -99,8 +99,8 @@ static void on_heads(void *arg, const struct pglink_answer *answer)
         int64_t seq;
         if (!shard_row(r, answer->result, i, &shard, &seq))
             continue;
-        if (seq < r->shard[shard].asked_head)
-            relay_alarm(r, "the database has fewer events than it had: it went back in time");
+        if (seq < r->shard[shard].asked_newest)
+            relay_alarm(r, "the database has fewer events than were sent: it went back in time");
         window_saw(r->window, shard, seq);
     }
     outbox_fill(r);
@@ -110,8 +110,10 @@ void outbox_poll_heads(struct relay *r)
 {
     if (!r->window || !r->shared || r->heads_asked || r->stopping || r->ours.len <= sizeof "{}" - 1)
         return;
-    for (uint32_t i = 0; i < r->shards; i++)
-        r->shard[i].asked_head = window_head(r->window, i);
+    for (uint32_t i = 0; i < r->shards; i++) {
+        struct uuid id;
+        window_newest(r->window, i, &r->shard[i].asked_newest, &id);
+    }
     const char *values[1] = {buf_cstr(&r->ours)};
     r->heads_asked = outbox_ask(r, "heads", 1, values, 0, on_heads, r);
 }

@@ -33,7 +33,7 @@ struct relay_shard {
     size_t read_count;       /* how many after it were asked for */
     struct uuid newest;      /* the id that must be at read_from, while a new connection is verified */
     int64_t saved;           /* cursor as saved */
-    int64_t asked_head;      /* head known when the heads were asked: they cannot be below it */
+    int64_t asked_newest;    /* newest that was sent when the heads were asked: they cannot be below it */
     int64_t behind_since_us; /* since when the cursor is behind the head; 0: it is not */
 };
 

@@ -244,4 +244,6 @@ void shares_forget(struct relay *r)
 {
     r->shared = false;
     r->share_us = 0;
+    if (r->window)
+        window_unsee(r->window);
 }

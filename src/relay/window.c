@@ -102,6 +102,14 @@ void window_saw(struct window *w, uint32_t shard, int64_t seq)
         w->heads[shard] = seq;
 }
 
+void window_unsee(struct window *w)
+{
+    for (uint32_t i = 0; i < w->shards; i++)
+        w->heads[i] = 0;
+    for (uint32_t i = 0; i < w->partitions; i++)
+        window_saw(w, i % w->shards, w->parts[i].passed);
+}
+
 static void push(struct window *w, struct part *p, const struct event_row *row, size_t bytes)
 {
     if (p->count == p->ring_size) {

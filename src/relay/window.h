@@ -44,6 +44,9 @@ void window_feed(struct window *w, const struct event_row *rows, size_t count, w
 /* The shard has events up to seq. */
 void window_saw(struct window *w, uint32_t shard, int64_t seq);
 
+/* Forgets what was only seen and not passed: another server may not have it. */
+void window_unsee(struct window *w);
+
 /* Whether a partition of the shard misses events and has room for all of them, for page of them, or is half empty: reading for
  * less room would read again and again. *from: the last seq passed by the one furthest behind of these; *count: how many
  * events after it to read, at most page. */

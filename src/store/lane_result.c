@@ -42,7 +42,8 @@ static int compare_rows(const void *a, const void *b)
 
 void lane_result_sort(struct lane_result *r)
 {
-    qsort(r->rows, r->row_count, sizeof *r->rows, compare_rows);
+    if (r->row_count > 1) /* with none there may be no array either */
+        qsort(r->rows, r->row_count, sizeof *r->rows, compare_rows);
 }
 
 void lane_result_free(struct lane_result *r)

@@ -261,7 +261,7 @@ def test_wait_for_standby_ended(pair, make_env, function):
         assert (answer.status, answer.get("version"), answer.get("events")) == (201, 3, 1), answer.text
 
         # It does not, and takes over later without that commit.
-        service.wait_ready()
+        wait_until(lambda: service.ready()[0] == 200 and sign_up("ada@example.com").status == 409, 20, "the lane works again")
         pair.standby.stop("immediate")
         waiting = pool.submit(sign_up, "bob@example.com", "bobs-key")
         end_wait(pair, env, function)
