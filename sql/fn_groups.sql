@@ -40,15 +40,6 @@ as $$
   select count(*) from gone
 $$;
 
-create or replace function dead_letter_add(p_grp text, p_topic text, p_partition int, p_offset bigint, p_key bytea,
-                                           p_value bytea, p_event_id uuid, p_type text, p_reason text, p_attempts int)
-returns void
-language sql as $$
-  insert into dead_letters (grp, state, topic, partition, "offset", key, value, event_id, type, reason, attempts)
-  values (p_grp, 'dead', p_topic, p_partition, p_offset, p_key, p_value, p_event_id, p_type, p_reason, p_attempts)
-  on conflict (grp, topic, partition, "offset") do nothing
-$$;
-
 -- What mails are made of: one row per element, in order. p_users and p_user_places: who gets it; a null user stands for
 -- the account's own address. p_rewards: the reward it is about, or null. campaign_no null: no such campaign; email null: no
 -- such user in it; reward null: no such reward.

@@ -11,6 +11,7 @@ int command_migrate(const struct config *config, int argc, char **argv);
 int command_relay(const struct config *config, int argc, char **argv);
 int command_partitions(const struct config *config, int argc, char **argv);
 int command_verify(const struct config *config, int argc, char **argv);
+int command_dead_letters(const struct config *config, int argc, char **argv);
 int command_keys(const struct config *config, int argc, char **argv);
 
 #endif

@@ -19,6 +19,8 @@ static const char usage[] =
     "  keys create           make an API key and print it once (see `tidings keys --help`)\n"
     "  keys list             list API keys\n"
     "  keys revoke KEY_ID    revoke an API key\n"
+    "  dead-letters          list, show, retry or discard what consumer groups could not finish\n"
+    "                        (see `tidings dead-letters --help`)\n"
     "  relay rewind, accept  have events sent to Kafka again; go on after the database lost events\n"
     "                        (see `tidings relay --help`)\n"
     "  partitions            show how many of the topic's partitions are in use, or take more into use\n"
@@ -58,6 +60,8 @@ static int run(const struct config *config, const char *command, int argc, char 
         return command_migrate(config, argc, argv);
     if (strcmp(command, "keys") == 0)
         return command_keys(config, argc, argv);
+    if (strcmp(command, "dead-letters") == 0)
+        return command_dead_letters(config, argc, argv);
     if (strcmp(command, "relay") == 0)
         return command_relay(config, argc, argv);
     if (strcmp(command, "partitions") == 0)

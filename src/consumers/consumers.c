@@ -8,6 +8,7 @@
 
 #include "consumers/db_pool.h"
 #include "consumers/group.h"
+#include "consumers/mirror.h"
 #include "consumers/trim.h"
 #include "core/buf.h"
 #include "core/clock.h"
@@ -16,6 +17,9 @@
 #define TRIM_FIRST_MS 30000
 #define TRIM_EVERY_MS 600000
 #define TRIM_AGAIN_MS 1000 /* while there is more to delete, or no worker was free */
+#define MIRROR_EVERY_MS 5000
+#define MIRROR_AGAIN_MS 100   /* while there is more */
+#define MIRROR_FAILED_MS 15000
 
 struct trim_job {
     struct job job;
@@ -23,15 +27,24 @@ struct trim_job {
     int64_t deleted;
 };
 
+struct mirror_job {
+    struct job job;
+    struct consumers *consumers;
+    int64_t sent;
+};
+
 struct consumers {
     const struct config *config;
     struct db_pool *db;
     struct group **groups;
     size_t group_count;
-    size_t open;      /* groups that have not stopped, and the timer */
+    size_t open;      /* groups that have not stopped, and the timers */
+    size_t groups_open;
     bool left_behind; /* a worker hangs: what it uses is never freed */
     uv_timer_t timer; /* the next trim; while stopping, the end of draining */
     struct trim_job trim;
+    uv_timer_t mirror_timer;
+    struct mirror_job mirror;
     _Atomic int64_t stop_at; /* see struct run */
     void (*on_stopped)(void *arg);
     void *arg;
@@ -133,6 +146,35 @@ static void on_timer(uv_timer_t *timer)
         uv_timer_start(&c->timer, on_timer, TRIM_AGAIN_MS, 0);
 }
 
+static void on_mirror_timer(uv_timer_t *timer);
+
+static void mirror_work(struct job *job, void *state)
+{
+    struct mirror_job *mirror = (struct mirror_job *)job;
+    struct consumers *c = mirror->consumers;
+    (void)state;
+    mirror->sent = mirror_dead_letters(c->config, c->db, &c->stop_at);
+}
+
+static void on_mirrored(struct job *job)
+{
+    struct mirror_job *mirror = (struct mirror_job *)job;
+    uint64_t next = mirror->sent < 0               ? MIRROR_FAILED_MS
+                    : mirror->sent >= MIRROR_BATCH ? MIRROR_AGAIN_MS
+                                                   : MIRROR_EVERY_MS;
+    if (!stopping(mirror->consumers))
+        uv_timer_start(&mirror->consumers->mirror_timer, on_mirror_timer, next, 0);
+}
+
+static void on_mirror_timer(uv_timer_t *timer)
+{
+    struct consumers *c = timer->data;
+    c->mirror.job.work = mirror_work;
+    c->mirror.job.on_done = on_mirrored;
+    if (!group_lend_worker(c->groups[0], &c->mirror.job))
+        uv_timer_start(timer, on_mirror_timer, MIRROR_AGAIN_MS, 0);
+}
+
 /* --- start and stop --- */
 
 struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const struct config *config, char *why,
@@ -143,7 +185,7 @@ struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const st
     struct consumers *c = xcalloc(1, sizeof *c);
     c->config = config;
     c->db = db_pool_new(config);
-    c->trim.consumers = c;
+    c->trim.consumers = c->mirror.consumers = c;
     for (const struct handler *const *h = all_handlers; *h; h++) {
         if (!enabled(config, (*h)->group))
             continue;
@@ -157,7 +199,10 @@ struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const st
         c->group_count++;
     }
     uv_timer_init(loop, &c->timer);
-    c->timer.data = c;
+    uv_timer_init(loop, &c->mirror_timer);
+    c->timer.data = c->mirror_timer.data = c;
+    if (c->group_count > 0 && strcmp(config->dead_letter_topics, "on") == 0)
+        uv_timer_start(&c->mirror_timer, on_mirror_timer, MIRROR_EVERY_MS, 0);
     if (c->group_count > 0)
         uv_timer_start(&c->timer, on_timer, TRIM_FIRST_MS, 0);
     return c;
@@ -195,7 +240,7 @@ static void on_group_stopped(void *arg, bool left_behind)
 {
     struct consumers *c = arg;
     c->left_behind = c->left_behind || left_behind;
-    if (c->open == 2) /* only the timer is left */
+    if (--c->groups_open == 0) /* only the timer is left */
         uv_close((uv_handle_t *)&c->timer, on_timer_closed);
     on_part_stopped(c);
 }
@@ -206,7 +251,9 @@ void consumers_stop(struct consumers *c, int64_t deadline_us, void (*on_stopped)
     int64_t drain_us = now + left / 10 * 6; /* the rest is for committing and leaving the groups */
     c->on_stopped = on_stopped;
     c->arg = arg;
-    c->open = c->group_count + 1;
+    c->groups_open = c->group_count;
+    c->open = c->group_count + 2;
+    uv_close((uv_handle_t *)&c->mirror_timer, on_timer_closed);
     atomic_store(&c->stop_at, drain_us);
     uv_timer_start(&c->timer, on_timer, (uint64_t)(drain_us - now) / 1000, 0);
     if (c->group_count == 0)

@@ -57,6 +57,7 @@ static void on_part_closed(struct group *g)
     free(g->picked);
     if (!left_behind) { /* a hanging worker still uses the rest */
         dispatch_free(g->dispatch);
+        retrier_free(g->retrier);
         free(g);
     }
     on_stopped(arg, left_behind);
@@ -156,10 +157,18 @@ static void on_timer(uv_timer_t *timer)
     group_tick(timer->data);
 }
 
+/* While nothing can be done, records from Kafka find out when that is over. */
+static bool may_retry(const struct group *g)
+{
+    return g->outage == 0 || dispatch_items(g->dispatch) == 0;
+}
+
 /* Waits for what is due next; the source wakes us some ten times a second besides. */
 static void set_timer(struct group *g, int64_t now_us)
 {
     int64_t due = dispatch_due(g->dispatch, now_us);
+    if (may_retry(g))
+        due = earlier(due, retrier_due(g->retrier));
     if (g->outage > 0 && dispatch_ready(g->dispatch) > 0)
         due = earlier(due, g->outage_until_us);
     if (g->gather_until_us > now_us)
@@ -180,6 +189,8 @@ void group_tick(struct group *g)
     if (g->state != GROUP_RUNNING)
         return;
     dispatch_due(g->dispatch, now);
+    if (may_retry(g)) /* first: under load there is never a worker left over */
+        retrier_tick(g->retrier, now);
     group_start_runs(g, now);
     sweep(g, now);
     set_timer(g, now);
@@ -261,6 +272,11 @@ static size_t group_run_max(const struct config *config, const struct handler *h
     return own > 0 && own < max ? own : max;
 }
 
+static void on_retried(void *arg)
+{
+    group_tick(arg);
+}
+
 static void *open_worker(void *arg)
 {
     const struct group *g = arg;
@@ -303,6 +319,7 @@ struct group *group_start(const struct group_options *options, char *why, size_t
         snprintf(why, why_size, "cannot make %zu worker threads for %s", pool.count, h->group);
         return NULL;
     }
+    g->retrier = retrier_new(&g->env, g->workers, g->run_max, g->gathers, on_retried, g);
     return g;
 }
 

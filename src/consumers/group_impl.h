@@ -7,6 +7,7 @@
 #include "consumers/group.h"
 #include "consumers/group_metrics.h"
 #include "consumers/order_check.h"
+#include "consumers/retrier.h"
 #include "consumers/run.h"
 #include "consumers/source.h"
 #include "core/buf.h"
@@ -23,6 +24,7 @@ struct group {
     struct workers *workers;
     struct dispatch *dispatch;
     struct order_check *order; /* NULL: another group has it */
+    struct retrier *retrier;
     size_t run_max;
     bool gathers;            /* runs should be few and large, not soon */
     int64_t gather_until_us; /* when what is ready may be a small run; 0: nothing was ready yet */

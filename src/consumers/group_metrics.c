@@ -20,6 +20,11 @@ void group_metrics_init(struct group_metrics *m, const char *group)
     m->skipped = metric_get(M_HANDLED, group, "skipped");
     m->dead = metric_get(M_HANDLED, group, "dead");
     m->ignored = metric_get(M_HANDLED, group, "ignored");
+    m->held = metric_get(M_HANDLED, group, "held");
+    m->parked = metric_get(M_HANDLED, group, "parked");
+    m->held_retry = metric_get(M_HELD, group, "retry");
+    m->held_parked = metric_get(M_HELD, group, "parked");
+    m->held_dead = metric_get(M_HELD, group, "dead");
     m->run_size = metric_get(M_RUN_SIZE, group, NULL);
     m->lag = metric_get(M_GROUP_LAG, group, NULL);
     m->window = metric_get(M_GROUP_WINDOW, group, NULL);

@@ -10,7 +10,8 @@ enum { SERIES_UNKNOWN = EVENT_NONE, SERIES_MALFORMED = EVENT_TYPE_MAX, SERIES_CO
 
 struct group_metrics {
     struct metric_series *messages[SERIES_COUNT], *errors[SERIES_COUNT], *seconds[SERIES_COUNT];
-    struct metric_series *done, *skipped, *dead, *ignored;
+    struct metric_series *done, *skipped, *dead, *ignored, *held, *parked;
+    struct metric_series *held_retry, *held_parked, *held_dead;
     struct metric_series *run_size, *lag, *window, *partitions;
 };
 

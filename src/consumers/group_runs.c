@@ -105,6 +105,8 @@ static void note_results(struct group *g, struct run_job *run)
     for (size_t i = 0; i < run->count; i++)
         finished += run->items[i]->result == ITEM_FINISHED;
     g->finished += finished;
+    if (finished > 0)
+        retrier_note_good(g->retrier);
     for (size_t i = 0; i < run->count; i++)
         if (run->items[i]->result == ITEM_BLOCKED) {
             note_blocked(g, run->items[i]);

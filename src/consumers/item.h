@@ -15,7 +15,7 @@ struct partition;
 
 /* What became of an item in a run. */
 enum item_result {
-    ITEM_FINISHED, /* done, skipped or dead, and committed */
+    ITEM_FINISHED, /* done, skipped, dead, held or parked, and committed */
     ITEM_BEHIND,   /* not tried: an earlier record of its key is not finished */
     ITEM_AGAIN,    /* failed for a passing reason: after a back-off */
     ITEM_BLOCKED,  /* could not be tried: what all records need is away */
@@ -26,10 +26,14 @@ struct item {
 
     /* The worker's: read by the loop once the run is back. */
     enum item_result result;
-    bool bury; /* not for the handler, record.reason says why: only a dead letter is written */
+    bool bury;   /* not for the handler, record.reason says why: only a dead letter is written */
+    bool hold;   /* with OUTCOME_RETRY: it is tried again from its row in dead_letters, not from memory */
+    bool parked; /* it did not come to the handler: it has a row behind an earlier one of its key */
+
+    int64_t held_id; /* the row that it was read from (held.h); 0: it came from Kafka */
 
     /* The loop's. */
-    struct key_queue *key; /* the worker may compare it with another item's, nothing else */
+    struct key_queue *key; /* the worker may compare it and read its bytes, which never change. NULL: read from a row */
     struct partition *partition;
     struct item *prev, *next;                     /* in its key's queue, in order */
     struct item *partition_prev, *partition_next; /* in its partition's list */
@@ -46,6 +50,12 @@ struct item {
     bool raw_key_null, raw_value_null;
     char raw[]; /* the record's key, then its value, for a dead letter */
 };
+
+/* Whether both have the same key. Those read from rows stand each for themselves. */
+static inline bool item_same_key(const struct item *a, const struct item *b)
+{
+    return a->key && a->key == b->key;
+}
 
 /* A copy of a record, not yet parsed. Never NULL. */
 struct item *item_new(const struct source_record *r);

@@ -1,7 +1,7 @@
 /* One run of records through a handler.
  *
  *   apply ──committed──▶ call ──▶ settle ──committed──▶ results
- *     │ data at fault: each half for itself; alone: a dead letter
+ *     │ data at fault: each half for itself; alone: a dead letter. What fails for long is held in Postgres (held.h)
  *     │ Postgres at fault: all are blocked                (settle tries again by itself first: the mail is out)
  */
 #include "consumers/run.h"
@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "consumers/retry.h"
 #include "core/buf.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -39,7 +40,9 @@ static void start_over(struct item *it)
 {
     struct record *r = &it->record;
     it->result = ITEM_FINISHED;
+    it->hold = it->parked = false;
     r->known = r->call = false;
+    r->later_ms = 0;
     r->outcome = it->bury ? OUTCOME_REJECT : OUTCOME_DONE;
     if (!it->bury)
         r->reason[0] = '\0';
@@ -55,13 +58,13 @@ static void release(const struct run_env *env, struct item *const *items, size_t
     }
 }
 
-/* A record alone that is given up. reason: NULL leaves it as it is. */
-static void bury_one(const struct run_env *env, struct item *it, const char *reason)
+/* A record alone that is given up, or held. reason: why it is given up; NULL: its outcome stays as it is. */
+static void put_aside(const struct run_env *env, struct item *it, const char *reason)
 {
     char why[200];
     if (reason)
         set_all(&it, 1, OUTCOME_REJECT, reason);
-    if (run_tx_bury(env, &it, 1, why, sizeof why) != TX_COMMITTED)
+    if (run_tx_put_aside(env, &it, 1, why, sizeof why) != TX_COMMITTED)
         set_all(&it, 1, OUTCOME_UNAVAILABLE, why);
 }
 
@@ -84,9 +87,9 @@ static void give_up_apply(const struct run_env *env, struct item *const *items, 
     if (count > 1)
         return;
     blame_suspect(env, items[0]);
-    run_tx_give_up_spent(env, &items[0]->record);
-    if (items[0]->record.outcome == OUTCOME_REJECT)
-        bury_one(env, items[0], NULL);
+    retry_decide(env->config, items[0], clock_wall_us());
+    if (items[0]->record.outcome == OUTCOME_REJECT || items[0]->hold)
+        put_aside(env, items[0], NULL);
 }
 
 /* Runs apply until it is committed or known to fail. Returns how many of the items took part (those that fell behind
@@ -106,7 +109,7 @@ static size_t apply(const struct run_env *env, void *worker, struct item **items
             return 0;
         }
         if (end == TX_DATA && count == 1) {
-            bury_one(env, items[0], why);
+            put_aside(env, items[0], why);
             return 0;
         }
         if (end == TX_DATA) {
@@ -148,7 +151,7 @@ static void settle(const struct run_env *env, void *worker, struct item *const *
         settle(env, worker, items, count / 2);
         settle(env, worker, items + count / 2, count - count / 2);
     } else if (end == TX_DATA) {
-        bury_one(env, items[0], why);
+        put_aside(env, items[0], why);
     } else {
         set_all(items, count, OUTCOME_UNAVAILABLE, why);
     }
@@ -203,8 +206,10 @@ static void run_part(const struct run_env *env, void *worker, struct item *const
     free(part);
 }
 
-static bool unfinished(const struct item *it)
+static bool unfinished(const struct run_env *env, const struct item *it)
 {
+    if (it->record.outcome == OUTCOME_REJECT && env->handler->strict)
+        return true;
     return it->result == ITEM_BEHIND || it->record.outcome == OUTCOME_RETRY || not_tried(&it->record);
 }
 
@@ -214,9 +219,9 @@ static void split(const struct run_env *env, void *worker, struct item *const *i
     size_t half = count / 2, next = half;
     run_part(env, worker, items, half);
     bool blocked = false;
-    for (size_t i = half; i > 0 && items[i - 1]->key == items[half]->key; i--)
-        blocked = blocked || unfinished(items[i - 1]);
-    for (; blocked && next < count && items[next]->key == items[half]->key; next++)
+    for (size_t i = half; i > 0 && item_same_key(items[i - 1], items[half]); i--)
+        blocked = blocked || unfinished(env, items[i - 1]);
+    for (; blocked && next < count && item_same_key(items[next], items[half]); next++)
         items[next]->result = ITEM_BEHIND;
     if (next < count)
         run_part(env, worker, items + next, count - next);
@@ -257,14 +262,20 @@ static void conclude(const struct run_env *env, struct item *it, int64_t now_us)
         it->due_us = now_us + r->later_ms * 1000;
         return;
     }
+    if (it->parked && r->outcome == OUTCOME_DONE) {
+        it->result = ITEM_FINISHED;
+        metric_add(m->parked, 1);
+        return;
+    }
     if (r->outcome != OUTCOME_DONE) {
         log_failure(env, r);
         metric_add(m->errors[series_of(it)], 1);
     }
     if (r->outcome == OUTCOME_RETRY) {
-        it->result = ITEM_AGAIN;
-        it->due_us = now_us + backoff_ms(r->attempt, c->retry_base_ms, c->retry_max_ms) * 1000;
+        it->result = it->hold ? ITEM_FINISHED : ITEM_AGAIN;
+        it->due_us = now_us + retry_wait_ms(c, r) * 1000;
         r->attempt++;
+        metric_add(m->held, it->hold && it->held_id == 0);
         return;
     }
     it->result = ITEM_FINISHED;

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "consumers/dead_letter.h"
+#include "consumers/held.h"
+#include "consumers/retry.h"
 #include "core/buf.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -21,6 +22,7 @@ struct tx {
     struct run run;
     PGresult *failed;
     bool behind;
+    bool settling; /* what call was for is done */
 };
 
 /* --- dedupe rows --- */
@@ -80,18 +82,38 @@ static bool unclaim(struct tx *t)
 
 /* --- what is done within the transaction --- */
 
-static bool waits(const struct item *it)
+/* Takes those out of the run that must wait behind others of their key; they get their rows in its commit. */
+static bool park(struct tx *t)
 {
-    return it->record.outcome != OUTCOME_DONE && it->record.outcome != OUTCOME_REJECT;
+    size_t kept = 0;
+    if (!t->env->handler->ordered)
+        return true;
+    if (!held_find(&t->run, t->env->handler, t->items, t->count, &t->failed))
+        return false;
+    for (size_t i = 0; i < t->count; i++)
+        if (!t->items[i]->bury && !t->items[i]->parked)
+            t->run.records[kept++] = &t->items[i]->record;
+    t->run.count = kept;
+    return true;
+}
+
+/* Whether later records of its key must not have their effect now. */
+static bool stops(const struct handler *h, const struct item *it)
+{
+    if (it->hold)
+        return h->ordered;
+    if (it->record.outcome == OUTCOME_REJECT)
+        return h->ordered && h->strict;
+    return it->record.outcome != OUTCOME_DONE;
 }
 
 /* Order within a key: nothing that comes after a record that must be tried again may stay. */
-static bool find_behind(struct item *const *items, size_t count)
+static bool find_behind(const struct handler *h, struct item *const *items, size_t count)
 {
     bool found = false, blocked = false;
     for (size_t i = 0; i < count; i++) {
-        blocked = (i > 0 && items[i]->key == items[i - 1]->key && blocked) || waits(items[i]);
-        if (blocked && !waits(items[i])) {
+        blocked = (i > 0 && item_same_key(items[i], items[i - 1]) && blocked) || stops(h, items[i]);
+        if (blocked && !stops(h, items[i])) {
             items[i]->result = ITEM_BEHIND;
             found = true;
         }
@@ -99,13 +121,27 @@ static bool find_behind(struct item *const *items, size_t count)
     return found;
 }
 
-static bool bury_rejected(struct tx *t)
+static enum held_end end_of(const struct tx *t, const struct item *it)
 {
+    const struct record *r = &it->record;
+    if (r->outcome == OUTCOME_REJECT)
+        return HELD_DEAD;
+    if (it->parked)
+        return HELD_PARKED;
+    if (r->outcome == OUTCOME_RETRY && it->hold)
+        return HELD_RETRY;
+    return r->outcome == OUTCOME_DONE && (!r->call || t->settling) ? HELD_DONE : HELD_NOTHING;
+}
+
+/* The rows of what is not simply done, in the commit that makes it so. */
+static bool write_held(struct tx *t)
+{
+    enum held_end *ends = xmalloc((t->count + 1) * sizeof *ends);
     for (size_t i = 0; i < t->count; i++)
-        if (t->items[i]->record.outcome == OUTCOME_REJECT &&
-            !dead_letter_write(&t->run, t->env->handler->group, t->items[i], &t->failed))
-            return false;
-    return true;
+        ends[i] = end_of(t, t->items[i]);
+    bool ok = held_write(&t->run, t->env->handler, t->items, ends, t->count, &t->failed);
+    free(ends);
+    return ok;
 }
 
 /* The same for records that never come to settle: their own rows must not look as if they were under way. */
@@ -123,37 +159,35 @@ static bool give_up_rejected(struct tx *t)
         ok = run.count == 0 || h->give_up(&run, &t->failed);
         free(run.records);
     }
-    return ok && bury_rejected(t);
+    return ok && write_held(t);
 }
 
-void run_tx_give_up_spent(const struct run_env *env, struct record *r)
+static void decide(struct tx *t)
 {
-    if (r->outcome != OUTCOME_RETRY || r->attempt + 1 < env->config->retry_max_attempts)
-        return;
-    r->outcome = OUTCOME_REJECT;
-    char last[sizeof r->reason];
-    memcpy(last, r->reason, sizeof last);
-    record_reason(r, "gave up after %d attempts: %s", r->attempt + 1, last);
+    int64_t now = clock_wall_us();
+    for (size_t i = 0; i < t->count; i++)
+        retry_decide(t->env->config, t->items[i], now);
 }
 
 static bool apply_body(struct tx *t)
 {
     const struct handler *h = t->env->handler;
+    if (!park(t))
+        return false;
     if (t->run.count > 0 && h->dedupe && !claim(t))
         return false;
     if (t->run.count > 0 && !h->apply(&t->run, &t->failed))
         return false;
-    for (size_t i = 0; i < t->run.count; i++)
-        run_tx_give_up_spent(t->env, t->run.records[i]);
-    t->behind = find_behind(t->items, t->count);
+    decide(t);
+    t->behind = find_behind(h, t->items, t->count);
     return !t->behind && (!h->dedupe || unclaim(t)) && give_up_rejected(t);
 }
 
 static bool settle_body(struct tx *t)
 {
-    for (size_t i = 0; i < t->run.count; i++)
-        run_tx_give_up_spent(t->env, t->run.records[i]);
-    return t->env->handler->settle(&t->run, &t->failed) && bury_rejected(t);
+    t->settling = true;
+    decide(t);
+    return t->env->handler->settle(&t->run, &t->failed) && write_held(t);
 }
 
 /* --- begin, commit, rollback --- */
@@ -237,7 +271,8 @@ enum tx_end run_tx_settle(const struct run_env *env, void *worker, struct item *
     return run_tx(env, worker, items, count, settle_body, why, why_size);
 }
 
-enum tx_end run_tx_bury(const struct run_env *env, struct item *const *items, size_t count, char *why, size_t why_size)
+enum tx_end run_tx_put_aside(const struct run_env *env, struct item *const *items, size_t count, char *why,
+                             size_t why_size)
 {
     return run_tx(env, NULL, items, count, give_up_rejected, why, why_size);
 }

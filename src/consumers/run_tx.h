@@ -1,5 +1,5 @@
 /* The transactions of a run: the handler's apply or settle with what belongs into the same commit, the dedupe rows and
- * the dead letters. Worker threads. */
+ * those of dead_letters. Worker threads. */
 #ifndef TIDINGS_CONSUMERS_RUN_TX_H
 #define TIDINGS_CONSUMERS_RUN_TX_H
 
@@ -23,7 +23,7 @@ struct run_env {
 };
 
 enum tx_end {
-    TX_COMMITTED, /* the records' outcomes hold; rejected ones are dead letters */
+    TX_COMMITTED, /* the records' outcomes hold; what is rejected, to be held (hold) or parked has its row */
     TX_BEHIND,    /* rolled back: a record failed for a passing reason while a later one of its key went through; those
                      later ones have result ITEM_BEHIND now, and the others should be tried without them */
     TX_DATA,      /* rolled back: a record's data is at fault */
@@ -35,11 +35,8 @@ enum tx_end run_tx_apply(const struct run_env *env, void *worker, struct item *c
                          size_t why_size);
 enum tx_end run_tx_settle(const struct run_env *env, void *worker, struct item *const *items, size_t count, char *why,
                           size_t why_size);
-/* Writes dead letters alone, for items that are rejected. */
-enum tx_end run_tx_bury(const struct run_env *env, struct item *const *items, size_t count, char *why, size_t why_size);
-
-/* A record to be tried again that has had RETRY_MAX_ATTEMPTS is rejected instead. apply and settle do that by
- * themselves. */
-void run_tx_give_up_spent(const struct run_env *env, struct record *r);
+/* Writes their rows alone, for items that are rejected or to be held. (apply and settle do that by themselves.) */
+enum tx_end run_tx_put_aside(const struct run_env *env, struct item *const *items, size_t count, char *why,
+                             size_t why_size);
 
 #endif

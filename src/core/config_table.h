@@ -26,9 +26,12 @@
   X(worker_db_connections, "WORKER_DB_CONNECTIONS", INT, 1, 256, "4", "Postgres connections shared by all workers of the process") \
   X(group_window, "GROUP_WINDOW", INT, 16, 1000000, "5000", "records per partition taken from Kafka and not yet finished") \
   X(run_max, "GROUP_RUN_MAX", INT, 1, 10000, "1000", "records that one handler call takes at most")                     \
+  X(retry_quick_attempts, "RETRY_QUICK_ATTEMPTS", INT, 1, 1000, "3", "attempts in memory, at which only its own key waits; then the record is held in Postgres and the group goes on") \
   X(retry_max_attempts, "RETRY_MAX_ATTEMPTS", INT, 1, 1000, "12", "attempts of a record that fails for a passing reason, then dead letter") \
   X(retry_base_ms, "RETRY_BASE_MS", INT, 1, 60000, "200", "first back-off of a retry in ms; doubles each time, with jitter") \
   X(retry_max_ms, "RETRY_MAX_MS", INT, 1, 3600000, "30000", "longest back-off of a retry in ms")                       \
+  X(retry_max_age_s, "RETRY_MAX_AGE_SECONDS", INT, 1, 31536000, "259200", "time from a record's first failure after which it is not tried any more, in seconds") \
+  X(dead_letter_topics, "DEAD_LETTER_TOPICS", ENUM, 0, 0, "off", "off|on: whether dead letters are copied to Kafka, to <KAFKA_TOPIC>.<group>.dlq; the topics must be there") \
   X(handled_keep_days, "HANDLED_KEEP_DAYS", INT, 1, 3650, "14", "days that a group remembers handled events; longer than the topic's retention") \
   X(http_listen, "HTTP_LISTEN", STR, 1, 256, "127.0.0.1:8080", "address:port to listen on; [::1]:8080 for IPv6")       \
   X(http_max_connections, "HTTP_MAX_CONNECTIONS", INT, 1, 1000000, "10000", "open HTTP connections; more are closed at once") \
@@ -44,6 +47,7 @@
   X(upkeep_ms, "UPKEEP_INTERVAL_MS", INT, 100, 3600000, "5000", "how often rows that are not needed any more are looked for, in ms") \
   X(purge_delay_s, "PURGE_DELAY_SECONDS", INT, 0, 31536000, "60", "time from the deletion of a campaign until its rows are taken away, in seconds") \
   X(key_cache_ms, "KEY_CACHE_MS", INT, 0, 600000, "5000", "how long an API key's lookup is remembered in ms")          \
+  X(ops_token, "OPS_TOKEN", SECRET, 16, 1024, NULL, "token of operators for /v1/ops/, sent as Authorization: Bearer; unset: there are no such paths") \
   X(lanes, "LANES", INT, 1, 64, "1", "write connections to Postgres")                                                  \
   X(lane_batch, "LANE_BATCH", INT, 1, 5000, "400", "actions committed in one transaction at most")                     \
   X(campaign_cache, "CAMPAIGN_CACHE", INT, 1, 10000000, "20000", "campaigns whose standing is remembered, at some 200 bytes each: those that many sign up to in turn") \

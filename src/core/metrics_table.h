@@ -32,7 +32,8 @@
   X(M_CHECK_FAULTS,      COUNTER, "tidings_check_faults_total",            "check", "must be 0: a hole in a shard's numbers, a gap in an aggregate's versions, a version that differs") \
   X(M_EVENTS,            COUNTER, "tidings_events_committed_total",        "type",  "events committed by this process")   \
   X(M_MESSAGES,          COUNTER, "tidings_messages_total",                "group,type", "records taken from Kafka by group and event type") \
-  X(M_HANDLED,           COUNTER, "tidings_handled_total",                 "group,outcome", "records finished: done, skipped, dead, ignored") \
+  X(M_HANDLED,           COUNTER, "tidings_handled_total",                 "group,outcome", "records finished: done, skipped, dead, ignored; held, parked: put into Postgres to be finished from there") \
+  X(M_HELD,              GAUGE,   "tidings_held_records",                  "group,state", "rows of dead_letters: retry, parked, dead; of the whole database, counted up to 10000") \
   X(M_HANDLER_ERRORS,    COUNTER, "tidings_handler_errors_total",          "group,type", "failed attempts of a handler")  \
   X(M_HANDLER_SECONDS,   SECONDS, "tidings_handler_seconds",               "group,type", "processing time of a record: its run's time divided by the run's length") \
   X(M_RUN_SIZE,          SIZES,   "tidings_handler_run_records",           "group", "records in one handler call")        \

@@ -406,6 +406,7 @@ const struct handler email_handler = {
     .group = "email-workers",
     .processes = "user.*, referral.verified, reward.earned, campaign.milestone_reached",
     .types = EMAIL_TYPES,
+    .ordered = true,
     .pool_size = email_pool_size,
     .run_max = email_run_max,
     .gathers = email_gathers,

@@ -28,7 +28,8 @@
 
 enum outcome {
     OUTCOME_DONE,        /* the effect is there (or was there already) */
-    OUTCOME_RETRY,       /* this record failed for a passing reason: back-off, at most RETRY_MAX_ATTEMPTS */
+    OUTCOME_RETRY,       /* this record failed for a passing reason: back-off (or later_ms, when that is set), at most
+                            RETRY_MAX_ATTEMPTS and RETRY_MAX_AGE_SECONDS; after RETRY_QUICK_ATTEMPTS from Postgres */
     OUTCOME_UNAVAILABLE, /* a part that all records need is away: back-off, does not count as an attempt */
     OUTCOME_LATER,  /* it is not its turn: again in later_ms, does not count as an attempt and says nothing of others */
     OUTCOME_REJECT, /* will never work: dead letter */
@@ -39,9 +40,10 @@ struct record {
     int32_t partition;
     int64_t offset;
     int attempt;          /* 0 the first time */
+    int64_t failed_us;    /* wall clock of the first failure; 0: there was none */
     enum outcome outcome; /* set by the handler; DONE on entry */
     char reason[200];     /* for people: why not DONE */
-    int64_t later_ms;     /* with OUTCOME_LATER */
+    int64_t later_ms;     /* with OUTCOME_LATER, and OUTCOME_RETRY if the handler knows when; 0 on entry */
     bool known;           /* handled before: skip it. Set by the caller with .dedupe, else by the handler */
     bool call;            /* set by apply: call and settle are wanted */
     void *state;          /* the handler's own from apply on; goes to release when the run has ended, if not NULL */
@@ -65,6 +67,9 @@ struct handler {
                                  ones; false: the handler's own rows are the memory (mails: one row per event) */
     bool any_age;          /* with .dedupe: events older than HANDLED_KEEP_DAYS are handled too, because the effect is
                                  computed from the source of truth and may be repeated */
+    bool ordered;          /* a key's records take effect in order, however long one of them takes: while one is held to
+                                 be tried again, the later ones are parked behind it. false: only in quick succession */
+    bool strict;           /* with .ordered: a dead letter holds its key too, until it is retried or discarded */
     int64_t fixed_pool;    /* > 0: always that many workers */
     int64_t (*pool_size)(const struct config *c); /* else this; NULL: KAFKA_WORKER_POOL_SIZE */
     size_t (*run_max)(const struct config *c);    /* records per run at most; NULL: GROUP_RUN_MAX */

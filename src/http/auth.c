@@ -5,6 +5,7 @@
  *                                    └──read failed──▶ (no entry), all waiters get the error */
 #include "http/auth.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,8 +73,8 @@ static bool is_base64url(const char *text, size_t len)
     return true;
 }
 
-/* What has the form of a key but for its characters; NULL: nothing. */
-static const char *cut_key(const char *header, size_t len, size_t *key_len)
+/* What stands behind `Bearer`; NULL: nothing. */
+static const char *cut_token(const char *header, size_t len, size_t *key_len)
 {
     if (!header || len < 7 || strncasecmp(header, "bearer ", 7) != 0)
         return NULL;
@@ -83,7 +84,21 @@ static const char *cut_key(const char *header, size_t len, size_t *key_len)
     while (key < end && (end[-1] == ' ' || end[-1] == '\t'))
         end--;
     *key_len = (size_t)(end - key);
-    if (*key_len < 7 + 16 || *key_len > 7 + 100)
+    return key;
+}
+
+bool auth_has_token(const char *header, size_t len, const char *token)
+{
+    size_t given_len;
+    const char *given = cut_token(header, len, &given_len);
+    return given && given_len == strlen(token) && CRYPTO_memcmp(given, token, given_len) == 0;
+}
+
+/* What has the form of a key but for its characters; NULL: nothing. */
+static const char *cut_key(const char *header, size_t len, size_t *key_len)
+{
+    const char *key = cut_token(header, len, key_len);
+    if (!key || *key_len < 7 + 16 || *key_len > 7 + 100)
         return NULL;
     return memcmp(key, "tk_sec_", 7) == 0 || memcmp(key, "tk_pub_", 7) == 0 ? key : NULL;
 }

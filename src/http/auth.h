@@ -36,6 +36,9 @@ typedef void (*auth_done)(void *arg, enum err err, const struct api_key *key);
 bool auth_check(struct auth *a, const char *header, size_t len, enum err *err, struct api_key *key, auth_done done,
                 void *arg);
 
+/* Whether the header has this token, of which nothing shows in how long that takes but its length. Any thread. */
+bool auth_has_token(const char *header, size_t len, const char *token);
+
 /* The key within a header's value, or NULL when it cannot be one of ours: tk_sec_ or tk_pub_ and 16 to 100 characters of
  * base64url. Such are refused without a read. */
 const char *auth_bearer(const char *header, size_t len, size_t *key_len);

@@ -1,6 +1,7 @@
 /* What happens to every request before its handler. */
 #include "http/gate.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "http/answer.h"
@@ -9,6 +10,8 @@
 #include "http/routes.h"
 #include "http/server.h"
 #include "http/url.h"
+
+#define OPS_PATH "/v1/ops/"
 
 /* Parameters that a pattern may have: all are ids. */
 static const struct {
@@ -33,11 +36,27 @@ static bool read_id(const struct route_param *p, struct uuid *id)
            uuid_parse(text, len, id);
 }
 
+/* The one that is a number. */
+static bool read_number(struct request *r, const struct route_param *p)
+{
+    char digits[19] = "";
+    if (p->value_len < sizeof digits)
+        memcpy(digits, p->value, p->value_len);
+    bool good = digits[0] && strspn(digits, "0123456789") == p->value_len;
+    if (good)
+        r->dead_letter_id = strtoll(digits, NULL, 10);
+    else
+        answer_fault(r, ERR_NO_DEAD_LETTER, "dead_letter_id", "dead_letter_id in the path is not a number.");
+    return good;
+}
+
 /* Reads the path's parameters; false: answered. Done only after the key was checked, so that strangers learn nothing. */
 static bool read_parameters(struct request *r, const struct route_match *m)
 {
     for (size_t i = 0; i < m->param_count; i++) {
         const struct route_param *p = &m->params[i];
+        if (r->route->access == ACCESS_OPS && !read_number(r, p))
+            return false;
         for (size_t k = 0; k < sizeof parameters / sizeof parameters[0]; k++) {
             if (strlen(parameters[k].name) != p->name_len || memcmp(parameters[k].name, p->name, p->name_len) != 0)
                 continue;
@@ -57,6 +76,9 @@ static void find_route(struct request *r, struct route_match *m)
     url_split(r->req->input.path.base, r->req->input.path.len, &path, &path_len, &query, &query_len);
     r->api = path_len >= 3 && memcmp(path, "/v1", 3) == 0 && (path_len == 3 || path[3] == '/');
     router_match(r->http->router, r->req->input.method.base, r->req->input.method.len, path, path_len, m);
+    if (!r->http->config->ops_token && path_len >= sizeof OPS_PATH - 1 &&
+        memcmp(path, OPS_PATH, sizeof OPS_PATH - 1) == 0)
+        *m = (struct route_match){.route = NULL};
     r->route = m->route;
 }
 
@@ -112,6 +134,16 @@ static void check_key(struct request *r, const struct route_match *m)
     on_key(r, m, err, &key);
 }
 
+static void check_operator(struct request *r, const struct route_match *m)
+{
+    size_t len = 0;
+    const char *header = request_header(r, "authorization", &len);
+    if (auth_has_token(header, len, r->http->config->ops_token))
+        handle(r, m);
+    else
+        answer_fault(r, ERR_UNAUTHORIZED, NULL, "Send OPS_TOKEN as Authorization: Bearer TOKEN.");
+}
+
 /* --- routes ----------------------------------------------------------------------------------------------------- */
 
 static void answer_options(struct request *r, const struct route_match *m)
@@ -152,6 +184,8 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
         answer_no_route(r, &m);
     } else if (m.route->access == ACCESS_OPEN) {
         handle(r, &m);
+    } else if (m.route->access == ACCESS_OPS) {
+        check_operator(r, &m);
     } else {
         check_key(r, &m);
     }

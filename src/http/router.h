@@ -17,6 +17,7 @@ enum route_access {
     ACCESS_OPEN,    /* no key is asked for */
     ACCESS_ANY_KEY, /* a publishable key will do */
     ACCESS_SECRET,  /* a secret key is needed */
+    ACCESS_OPS,     /* OPS_TOKEN; where that is not set, there is no such path */
 };
 
 enum route_answers { ANSWERS_JSON, ANSWERS_PAGE }; /* what errors look like: problem+json, or a page for people */

@@ -8,6 +8,8 @@
 
 #define CAMPAIGN "/v1/campaigns/{campaign_id}"
 #define USER CAMPAIGN "/users/{user_id}"
+#define DEAD_LETTERS "/v1/ops/dead-letters"
+#define DEAD_LETTER DEAD_LETTERS "/{dead_letter_id}"
 
 /* clang-format off */
 const struct route routes[] = {
@@ -36,6 +38,10 @@ const struct route routes[] = {
     {"GET",    CAMPAIGN "/rewards/{reward_id}",          "get_reward",           ACCESS_SECRET,  ANSWERS_JSON, route_get_reward},
     {"POST",   USER "/rewards",                          "grant_reward",         ACCESS_SECRET,  ANSWERS_JSON, route_grant_reward},
     {"GET",    USER "/rewards",                          "list_user_rewards",    ACCESS_ANY_KEY, ANSWERS_JSON, route_list_user_rewards},
+    {"GET",    DEAD_LETTERS,                             "list_dead_letters",    ACCESS_OPS,     ANSWERS_JSON, route_list_dead_letters},
+    {"GET",    DEAD_LETTER,                              "get_dead_letter",      ACCESS_OPS,     ANSWERS_JSON, route_get_dead_letter},
+    {"DELETE", DEAD_LETTER,                              "discard_dead_letter",  ACCESS_OPS,     ANSWERS_JSON, route_discard_dead_letter},
+    {"POST",   DEAD_LETTER "/retry",                     "retry_dead_letter",    ACCESS_OPS,     ANSWERS_JSON, route_retry_dead_letter},
     {"GET",    "/openapi.yaml",                          "openapi",              ACCESS_OPEN,    ANSWERS_JSON, route_openapi},
     {"GET",    "/healthz",                               "healthz",              ACCESS_OPEN,    ANSWERS_JSON, route_healthz},
     {"GET",    "/readyz",                                "readyz",               ACCESS_OPEN,    ANSWERS_JSON, route_readyz},

@@ -108,6 +108,35 @@ void run_items(const struct run_env *env, void *worker, struct item *const *item
     ran += count; /* read by the loop once the run is back */
 }
 
+/* Nothing is held. */
+struct retrier *retrier_new(const struct run_env *env, struct workers *workers, size_t run_max, bool gathers,
+                            void (*on_done)(void *arg), void *arg)
+{
+    (void)env, (void)workers, (void)run_max, (void)gathers, (void)on_done, (void)arg;
+    return NULL;
+}
+
+void retrier_free(struct retrier *r)
+{
+    (void)r;
+}
+
+void retrier_tick(struct retrier *r, int64_t now_us)
+{
+    (void)r, (void)now_us;
+}
+
+int64_t retrier_due(const struct retrier *r)
+{
+    (void)r;
+    return INT64_MAX;
+}
+
+void retrier_note_good(struct retrier *r)
+{
+    (void)r;
+}
+
 static void key_of(const struct event *e, struct buf *out)
 {
     struct uuid user = event_data_uuid(e, "user_id");

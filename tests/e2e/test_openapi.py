@@ -14,11 +14,13 @@ from openapi_spec_validator import validate
 
 from lib import openapi
 from lib.raw import Raw
-from lib.util import PROJECT, SLOWNESS
+from lib.util import PROJECT, SLOWNESS, wait_until
 
-pytestmark = pytest.mark.settings(MAIL_TRANSPORT="discard", VERIFY_RESEND_SECONDS=0, VERIFY_RESEND_PER_DAY=1)
+OPS_TOKEN = "a token of operators"
+pytestmark = pytest.mark.settings(MAIL_TRANSPORT="discard", VERIFY_RESEND_SECONDS=0, VERIFY_RESEND_PER_DAY=1, OPS_TOKEN=OPS_TOKEN)
 JSON, FORM = "Content-Type: application/json", "Content-Type: application/x-www-form-urlencoded"
-ACCESS = {"ACCESS_SECRET": {"secretKey"}, "ACCESS_ANY_KEY": {"secretKey", "publishableKey"}, "ACCESS_OPEN": set()}
+ACCESS = {"ACCESS_SECRET": {"secretKey"}, "ACCESS_ANY_KEY": {"secretKey", "publishableKey"}, "ACCESS_OPEN": set(),
+          "ACCESS_OPS": {"opsToken"}}
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +126,15 @@ class Walk:
         """want: a status or a slug, or None for any."""
         operation = self.document.operations[name]
         ids = {**getattr(self, "ids", {}), **ids}
+        key = OPS_TOKEN if operation.keys == {"opsToken"} and key == "secret" else key
         answer = self.note(self.api.request(operation.method, operation.path.format(**ids) + query, json=body, key=key,
                                             headers={"Idempotency-Key": idempotency_key} if idempotency_key else None))
         assert want in (None, answer.status, answer.problem), (name, want, answer)
         return answer
 
     def raw(self, operation, headers, body=b"", **ids):
-        key = (f"Authorization: Bearer {self.api.keys['secret']}",) if operation.keys else ()
+        token = OPS_TOKEN if operation.keys == {"opsToken"} else self.api.keys["secret"]
+        key = (f"Authorization: Bearer {token}",) if operation.keys else ()
         with Raw(self.service) as raw:
             return self.note(raw.ask(operation.method, self.path(operation, **ids), (*key, *headers), body))
 
@@ -179,6 +183,31 @@ def walk_successes(w):
     w.call("verify_page", want=200, key=None, query=f"?token={token}")
     w.env.ledger.not_accounted(w.campaign)  # the page does not say what it did
     w.raw(w.document.operations["verify_link"], (FORM,), f"token={token}")
+
+
+def walk_dead_letters(w):
+    """A record that is no event: every group gives it up."""
+    w.env.produce(b"nonsense", b"k")
+    wait_until(lambda: w.env.value("select count(*) from dead_letters") == 3, 15, "three groups give it up")
+    ids = [row[0] for row in w.env.query("select id from dead_letters order by id desc")]
+    w.ids["dead_letter_id"] = ids[0]
+    for query in ("", "?state=dead&limit=1", "?group=email-workers&state=dead"):
+        page = w.call("list_dead_letters", want=200, query=query)
+        found = page["items"]
+        while page["next_cursor"]:
+            page = w.call("list_dead_letters", want=200, query=f"{query}&cursor={page['next_cursor']}")
+            found = found + page["items"]
+        assert len(found) == 1 if "email" in query else [x["dead_letter_id"] for x in found] == ids
+    whole = w.call("get_dead_letter", want=200)
+    assert whole["value"] is None and whole["value_base64"] == "bm9uc2Vuc2U=" and whole["reason"].startswith("malformed")
+    assert w.call("retry_dead_letter", want=200, dead_letter_id=ids[1])["state"] == "retry"
+    wait_until(lambda: w.env.query("select 1 from dead_letters where id = %s and state = 'dead'", ids[1]), 15, "dead again")
+    w.call("discard_dead_letter", want=200, dead_letter_id=ids[1])
+    w.call("get_dead_letter", want="no-dead-letter", dead_letter_id=ids[1])
+    with w.env.db() as connection:
+        connection.execute("update dead_letters set leased_until = now() + interval '1 hour' where id = %s", (ids[2],))
+    for name in ("retry_dead_letter", "discard_dead_letter"):
+        w.call(name, want="dead-letter-busy", dead_letter_id=ids[2])
 
 
 def walk_refusals(w):
@@ -263,7 +292,7 @@ def walk_what_all_refuse(w):
             for value in (nowhere, "x"):
                 ids = {**w.ids, id_name: value}
                 body = bodies.get(operation.name, lambda **ids: send)(**{**w.ids, id_name: nowhere})
-                w.call(operation.name, body, "no-" + id_name.removesuffix("_id"), **ids)
+                w.call(operation.name, body, "no-" + id_name.removesuffix("_id").replace("_", "-"), **ids)
         if 413 in answers and takes_json:
             w.raw(operation, (JSON,), b'{"x":"' + b"x" * 70000 + b'"}')
         if takes_json:
@@ -292,6 +321,7 @@ def walk_the_end(w):
 def test_every_documented_answer(env, api, service, document):
     w = Walk(env, api, service, document)
     walk_successes(w)
+    walk_dead_letters(w)
     walk_refusals(w)
     walk_what_all_refuse(w)
     walk_idempotency_keys(w)
@@ -301,9 +331,19 @@ def test_every_documented_answer(env, api, service, document):
         for status in operation.responses:
             slugs = operation.problems(status)
             documented |= {(operation.name, status, slug) for slug in slugs} or {(operation.name, status, None)}
+    for name in [o.name for o in document.operations.values() if o.keys == {"opsToken"}]:
+        documented.discard((name, 404, "no-route"))  # test_ops_paths_are_not_there_without_a_token
     missing = {(name, status, slug) for name, status, slug in documented - w.reached
                if slug not in FAILING and (name, status) not in PAGES_FAILING}
     assert not missing, sorted(missing, key=str)
+
+
+def test_ops_paths_are_not_there_without_a_token(env):
+    service = env.start(OPS_TOKEN=None)
+    with Raw(service) as raw:
+        for method, path in (("GET", ""), ("PUT", ""), ("OPTIONS", ""), ("GET", "/1"), ("DELETE", "/1"), ("POST", "/1/retry")):
+            answer = raw.ask(method, "/v1/ops/dead-letters" + path, (f"Authorization: Bearer {OPS_TOKEN}",))
+            assert (answer.status, answer.problem) == (404, "no-route"), answer
 
 
 # --- random requests ---
@@ -322,6 +362,8 @@ hooks = "{PROJECT / 'tests/lib/openapi_hooks.py'}"
 bearer = "{env.keys['secret']}"
 [auth.openapi.publishableKey]
 bearer = "{env.keys['publishable']}"
+[auth.openapi.opsToken]
+bearer = "{OPS_TOKEN}"
 
 [parameters]
 "path.campaign_id" = "{campaign}"

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consumers/retry.h"
 #include "consumers/run.h"
 #include "core/clock.h"
 #include "core/config.h"
@@ -25,9 +26,10 @@ static struct script {
     bool bad_settle[MAX]; /* settle's SQL fails */
     int away;             /* so many transactions find Postgres away; -1: all */
     enum outcome in_apply[MAX], in_call[MAX];
-    int applied[MAX], called[MAX], settled[MAX], buried[MAX], held[MAX];
+    int applied[MAX], called[MAX], settled[MAX], buried[MAX], rows[MAX], held[MAX];
     int transactions;
     int64_t later_ms;
+    int quick; /* RETRY_QUICK_ATTEMPTS; 0: more than are made */
 } script;
 
 static _Atomic int64_t stop_at;
@@ -45,7 +47,7 @@ static enum tx_end begin(char *why, size_t why_size)
 enum tx_end run_tx_apply(const struct run_env *env, void *worker, struct item *const *items, size_t count, char *why,
                          size_t why_size)
 {
-    (void)env, (void)worker;
+    (void)worker;
     enum tx_end end = begin(why, why_size);
     if (end != TX_COMMITTED)
         return end;
@@ -62,6 +64,7 @@ enum tx_end run_tx_apply(const struct run_env *env, void *worker, struct item *c
         r->call = true;
         if (script.in_apply[r->offset] != OUTCOME_DONE)
             record_fail(r, script.in_apply[r->offset], "scripted");
+        retry_decide(env->config, items[i], clock_wall_us());
         blocked = (i > 0 && items[i]->key == items[i - 1]->key && blocked) || r->outcome == OUTCOME_RETRY;
         if (blocked && r->outcome != OUTCOME_RETRY) {
             items[i]->result = ITEM_BEHIND;
@@ -75,6 +78,7 @@ enum tx_end run_tx_apply(const struct run_env *env, void *worker, struct item *c
     for (size_t i = 0; i < count; i++) {
         script.applied[items[i]->record.offset] += items[i]->record.outcome == OUTCOME_DONE;
         script.buried[items[i]->record.offset] += items[i]->record.outcome == OUTCOME_REJECT;
+        script.rows[items[i]->record.offset] += items[i]->hold;
     }
     return TX_COMMITTED;
 }
@@ -82,26 +86,32 @@ enum tx_end run_tx_apply(const struct run_env *env, void *worker, struct item *c
 enum tx_end run_tx_settle(const struct run_env *env, void *worker, struct item *const *items, size_t count, char *why,
                           size_t why_size)
 {
-    (void)env, (void)worker;
+    (void)worker;
     enum tx_end end = begin(why, why_size);
     if (end != TX_COMMITTED)
         return end;
     for (size_t i = 0; i < count; i++) {
+        retry_decide(env->config, items[i], clock_wall_us());
         assert_int_not_equal(items[i]->record.outcome, OUTCOME_UNAVAILABLE);
         if (script.bad_settle[items[i]->record.offset])
             return TX_DATA;
     }
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         script.settled[items[i]->record.offset]++;
+        script.rows[items[i]->record.offset] += items[i]->hold;
+    }
     return TX_COMMITTED;
 }
 
-enum tx_end run_tx_bury(const struct run_env *env, struct item *const *items, size_t count, char *why, size_t why_size)
+enum tx_end run_tx_put_aside(const struct run_env *env, struct item *const *items, size_t count, char *why,
+                             size_t why_size)
 {
     (void)env;
     enum tx_end end = begin(why, why_size);
-    for (size_t i = 0; end == TX_COMMITTED && i < count; i++)
-        script.buried[items[i]->record.offset]++;
+    for (size_t i = 0; end == TX_COMMITTED && i < count; i++) {
+        script.buried[items[i]->record.offset] += items[i]->record.outcome == OUTCOME_REJECT;
+        script.rows[items[i]->record.offset] += items[i]->hold;
+    }
     return end;
 }
 
@@ -129,20 +139,19 @@ static void release(struct record *r)
     free(r->state);
 }
 
-void run_tx_give_up_spent(const struct run_env *env, struct record *r)
-{
-    if (r->outcome == OUTCOME_RETRY && r->attempt + 1 >= env->config->retry_max_attempts)
-        r->outcome = OUTCOME_REJECT;
-}
-
 static const struct handler calling = {.group = "test", .call = call, .settle = settle, .release = release};
+static const struct handler strict = {.group = "test", .release = release, .ordered = true, .strict = true};
 static const struct handler plain = {.group = "test", .release = release};
 
 /* Makes count items, keys[i] the key of each (a letter), runs them, returns them. */
 static struct item **run_all(const struct handler *h, const char *keys)
 {
     static struct group_metrics metrics;
-    static struct config config = {.retry_base_ms = 1, .retry_max_ms = 10, .retry_max_attempts = 3};
+    const struct config config = {.retry_base_ms = 1,
+                                  .retry_max_ms = 10,
+                                  .retry_quick_attempts = script.quick ? script.quick : 3,
+                                  .retry_max_attempts = 3,
+                                  .retry_max_age_s = 1000};
     const struct run_env env = {.config = &config, .handler = h, .metrics = &metrics, .stop_at = &stop_at};
     size_t count = strlen(keys);
     struct item **items = xcalloc(count + 1, sizeof(struct item *));
@@ -214,6 +223,24 @@ static void test_order_while_halving(void **state)
     assert_int_equal(items[2]->result, ITEM_BEHIND);
     assert_int_equal(items[3]->result, ITEM_BEHIND);
     assert_int_equal(script.applied[2] + script.buried[3], 0);
+    free_all(items);
+}
+
+/* A dead letter of a strict group holds its key: what comes after it finds its row, in a later run. */
+static void test_strict_while_halving(void **state)
+{
+    (void)state;
+    script.bad_data[1] = true;
+    struct item **items = run_all(&strict, "aaab");
+    assert_int_equal(items[0]->record.outcome, OUTCOME_DONE);
+    assert_int_equal(script.buried[1], 1);
+    assert_int_equal(items[2]->result, ITEM_BEHIND);
+    assert_int_equal(items[3]->result, ITEM_FINISHED);
+    free_all(items);
+    setup(NULL);
+    script.bad_data[1] = true;
+    items = run_all(&plain, "aaab");
+    assert_int_equal(items[2]->result, ITEM_FINISHED);
     free_all(items);
 }
 
@@ -297,6 +324,58 @@ static void test_settle_tries_again(void **state)
     free_all(items);
 }
 
+/* Its quick attempts are over: it is finished for Kafka, and its row goes into the same commit as what was learned. */
+static void test_hold(void **state)
+{
+    (void)state;
+    script.quick = 1;
+    script.in_call[1] = OUTCOME_RETRY;
+    struct item **items = run_all(&calling, "abc");
+    assert_int_equal(items[1]->result, ITEM_FINISHED);
+    assert_int_equal(items[1]->record.outcome, OUTCOME_RETRY);
+    assert_int_equal(script.settled[1], 1);
+    assert_int_equal(script.rows[1], 1);
+    assert_int_equal(script.rows[0] + script.rows[2] + script.buried[1], 0);
+    free_all(items);
+    setup(NULL);
+    script.quick = 1;
+    script.in_apply[0] = OUTCOME_RETRY;
+    items = run_all(&plain, "aab");
+    assert_int_equal(items[0]->result, ITEM_FINISHED);
+    assert_int_equal(script.rows[0], 1);
+    assert_int_equal(items[1]->result, ITEM_BEHIND); /* then it finds the row and is parked */
+    assert_int_equal(items[2]->result, ITEM_FINISHED);
+    free_all(items);
+}
+
+/* Postgres cannot write the row either: the record stays where it is. */
+static void test_hold_without_postgres(void **state)
+{
+    (void)state;
+    const struct source_record r = {.offset = 0};
+    struct item *it = item_new(&r);
+    struct item *const items[] = {it};
+    struct group_metrics metrics;
+    const struct config config = {.retry_base_ms = 1,
+                                  .retry_max_ms = 10,
+                                  .retry_quick_attempts = 1,
+                                  .retry_max_attempts = 9,
+                                  .retry_max_age_s = 1000};
+    const struct run_env env = {.config = &config, .handler = &plain, .metrics = &metrics, .stop_at = &stop_at};
+    group_metrics_init(&metrics, "test");
+    it->record.event.type = EVENT_USER_SIGNED_UP;
+    it->suspect = true;
+    script.away = 2;
+    run_items(&env, NULL, items, 1);
+    assert_int_equal(it->result, ITEM_BLOCKED);
+    assert_int_equal(it->record.attempt, 0);
+    script.away = 1; /* apply finds it away, and then the row can be written */
+    run_items(&env, NULL, items, 1);
+    assert_int_equal(it->result, ITEM_FINISHED);
+    assert_int_equal(script.rows[0], 1);
+    item_free(it);
+}
+
 static void test_malformed_is_buried(void **state)
 {
     (void)state;
@@ -304,7 +383,8 @@ static void test_malformed_is_buried(void **state)
     struct item *it = item_new(&r);
     struct item *const items[] = {it};
     struct group_metrics metrics;
-    const struct config config = {.retry_base_ms = 1, .retry_max_ms = 10, .retry_max_attempts = 3};
+    const struct config config = {
+        .retry_base_ms = 1, .retry_max_ms = 10, .retry_max_attempts = 3, .retry_max_age_s = 1000};
     const struct run_env env = {.config = &config, .handler = &plain, .metrics = &metrics, .stop_at = &stop_at};
     group_metrics_init(&metrics, "test");
     it->bury = true;
@@ -327,7 +407,11 @@ static void test_suspect_counts(void **state)
     struct item *it = item_new(&r);
     struct item *const items[] = {it};
     struct group_metrics metrics;
-    const struct config config = {.retry_base_ms = 1, .retry_max_ms = 10, .retry_max_attempts = 2};
+    const struct config config = {.retry_base_ms = 1,
+                                  .retry_max_ms = 10,
+                                  .retry_quick_attempts = 2,
+                                  .retry_max_attempts = 2,
+                                  .retry_max_age_s = 1000};
     const struct run_env env = {.config = &config, .handler = &calling, .metrics = &metrics, .stop_at = &stop_at};
     group_metrics_init(&metrics, "test");
     it->record.event.type = EVENT_USER_SIGNED_UP;
@@ -355,11 +439,14 @@ int main(void)
         cmocka_unit_test_setup(test_all_well, setup),
         cmocka_unit_test_setup(test_culprits_are_found, setup),
         cmocka_unit_test_setup(test_order_while_halving, setup),
+        cmocka_unit_test_setup(test_strict_while_halving, setup),
         cmocka_unit_test_setup(test_behind_a_retry, setup),
         cmocka_unit_test_setup(test_postgres_away, setup),
         cmocka_unit_test_setup(test_call_outcomes, setup),
         cmocka_unit_test_setup(test_later, setup),
         cmocka_unit_test_setup(test_settle_tries_again, setup),
+        cmocka_unit_test_setup(test_hold, setup),
+        cmocka_unit_test_setup(test_hold_without_postgres, setup),
         cmocka_unit_test_setup(test_malformed_is_buried, setup),
         cmocka_unit_test_setup(test_suspect_counts, setup),
     };
