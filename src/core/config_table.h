@@ -27,9 +27,9 @@
   X(group_window, "GROUP_WINDOW", INT, 16, 1000000, "5000", "records per partition taken from Kafka and not yet finished") \
   X(run_max, "GROUP_RUN_MAX", INT, 1, 10000, "1000", "records that one handler call takes at most")                     \
   X(retry_quick_attempts, "RETRY_QUICK_ATTEMPTS", INT, 1, 1000, "3", "attempts in memory, at which only its own key waits; then the record is held in Postgres and the group goes on") \
-  X(retry_max_attempts, "RETRY_MAX_ATTEMPTS", INT, 1, 1000, "12", "attempts of a record that fails for a passing reason, then dead letter") \
+  X(retry_max_attempts, "RETRY_MAX_ATTEMPTS", INT, 1, 1000, "100", "attempts of a record that fails for a passing reason, then dead letter") \
   X(retry_base_ms, "RETRY_BASE_MS", INT, 1, 60000, "200", "first back-off of a retry in ms; doubles each time, with jitter") \
-  X(retry_max_ms, "RETRY_MAX_MS", INT, 1, 3600000, "30000", "longest back-off of a retry in ms")                       \
+  X(retry_max_ms, "RETRY_MAX_MS", INT, 1, 3600000, "3600000", "longest back-off of a retry in ms")                       \
   X(retry_max_age_s, "RETRY_MAX_AGE_SECONDS", INT, 1, 31536000, "259200", "time from a record's first failure after which it is not tried any more, in seconds") \
   X(dead_letter_topics, "DEAD_LETTER_TOPICS", ENUM, 0, 0, "off", "off|on: whether dead letters are copied to Kafka, to <KAFKA_TOPIC>.<group>.dlq; the topics must be there") \
   X(handled_keep_days, "HANDLED_KEEP_DAYS", INT, 1, 3650, "14", "days that a group remembers handled events; longer than the topic's retention") \
