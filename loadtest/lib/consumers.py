@@ -1,5 +1,6 @@
 """`loadtest/run consumers`: how fast a consumer group gives records to its workers, beside Confluent's Parallel Consumer in the same
-order (by key), on the same broker and the same records. The handler does nothing, or sleeps 5 ms as if it called somebody."""
+order (by key), on the same broker and the same records. The handler does nothing, or sleeps 5 ms as if it called somebody. Tidings'
+handlers have their transactions in Postgres all the same, as the product's own have; the Parallel Consumer has none."""
 
 import argparse
 import contextlib

@@ -136,8 +136,8 @@ def test_a_hung_process_loses_its_shards(env, service, api):
     """It stands still with its connections open; when it wakes up it goes on as if nothing had been, but with a new session."""
     second = env.start()
     wait_shares([service, second], [5, 5])
-    campaigns = campaigns_of(api, 12)
-    with Load(api, campaigns, 4) as load, Load(env.api(second), campaigns, 2) as theirs:
+    # Of their own: an address signs up once.
+    with Load(api, campaigns_of(api, 12), 4) as load, Load(env.api(second), campaigns_of(api, 12), 2) as theirs:
         load.wait_acknowledged(60, 40)
         theirs.wait_acknowledged(20, 40)
         second.pause()

@@ -211,7 +211,8 @@ def test_dead_letters_are_no_fault(env, history):
     record = next(r for r in env.records() if json.loads(r.value)["id"] == str(event[0]))
     execute(env, "delete from mails where event_id = %s", event[0])
     assert faults_of(run_verify(env)) == {"email-workers missing": 1}
-    execute(env, "select dead_letter_add('email-workers', %s, %s, %s, null, null, %s, 'user.signed_up', 'for a test', 1)",
+    execute(env, "insert into dead_letters (grp, state, topic, partition, \"offset\", event_id, type, reason, attempts)"
+            " values ('email-workers', 'dead', %s, %s, %s, %s, 'user.signed_up', 'for a test', 1)",
             env.topic, record.partition, record.offset, event[0])
     assert verify_ok(env)["groups"]["email-workers"]["dead"] == 1
     execute(env, "update dead_letters set \"offset\" = 100000")  # of a repeat: known by the event's id
