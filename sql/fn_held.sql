@@ -189,25 +189,10 @@ $$;
 
 -- Newest first, from the one before p_before on. Null: all groups, all states.
 create or replace function dead_letter_list(p_grp text, p_state text, p_before bigint, p_limit int)
-returns table (id bigint, grp text, state text, type text, event_id uuid, topic text, partition int, "offset" bigint, attempts int,
-               reason text, created_at timestamptz, failed_at timestamptz, tried_at timestamptz, next_at timestamptz,
-               leased_until timestamptz)
-language sql stable as $$
-  select d.id, d.grp, d.state, d.type, d.event_id, d.topic, d.partition, d."offset", d.attempts, d.reason, d.created_at, d.failed_at,
-         d.tried_at, d.next_at, d.leased_until
-  from dead_letters d
+returns setof dead_letters language sql stable as $$
+  select * from dead_letters d
   where (p_grp is null or d.grp = p_grp) and (p_state is null or d.state = p_state) and (p_before is null or d.id < p_before)
   order by d.id desc limit p_limit
-$$;
-
-create or replace function dead_letter_get(p_id bigint)
-returns table (id bigint, grp text, state text, type text, event_id uuid, topic text, partition int, "offset" bigint, attempts int,
-               reason text, created_at timestamptz, failed_at timestamptz, tried_at timestamptz, next_at timestamptz,
-               leased_until timestamptz, order_key bytea, key bytea, value bytea)
-language sql stable as $$
-  select d.id, d.grp, d.state, d.type, d.event_id, d.topic, d.partition, d."offset", d.attempts, d.reason, d.created_at, d.failed_at,
-         d.tried_at, d.next_at, d.leased_until, d.order_key, d.key, d.value
-  from dead_letters d where d.id = p_id
 $$;
 
 -- Which rows an operator's command is about: those of p_ids, or all dead ones of p_grp. Not what is being tried now.
@@ -305,10 +290,7 @@ create or replace function read_dead_letters(p_account int, p_limit int, p_befor
 returns table (item text, cursor text, rest text, known boolean) language sql stable as $$
   select case when (f.d).id is not null then dead_letter_item(f.d, false) end, (f.d).id::text, null, true
   from (select 1) one
-  left join lateral (select d from dead_letters d
-                     where (p_before is null or d.id < p_before) and (p_grp is null or d.grp = p_grp)
-                       and (p_state is null or d.state = p_state)
-                     order by d.id desc limit p_limit + 1) f on true
+  left join lateral (select d from dead_letter_list(p_grp, p_state, p_before, p_limit + 1) d) f on true
 $$;
 
 create or replace function read_dead_letter(p_account int, p_id bigint)

@@ -8,12 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "app/command_db.h"
 #include "app/commands.h"
 #include "core/buf.h"
 #include "core/json.h"
-#include "core/pg.h"
 #include "handlers/handler.h"
-#include "store/schema.h"
 
 static const char usage[] =
     "Usage: tidings dead-letters list [--group GROUP] [--state STATE] [--limit N] [--before ID] [--json]\n"
@@ -49,11 +48,6 @@ static int usage_error(const char *what)
 
 /* --- arguments --- */
 
-static bool is_number(const char *text)
-{
-    return *text && strlen(text) <= 18 && strspn(text, "0123456789") == strlen(text);
-}
-
 static bool is_group(const char *name)
 {
     for (const struct handler *const *h = all_handlers; *h; h++)
@@ -83,7 +77,7 @@ static const char *parse(struct options *o, int argc, char **argv)
             *on = true;
         else if (argv[i][0] == '-')
             return "an option is not known";
-        else if (!is_number(argv[i]))
+        else if (!command_is_number(argv[i]))
             return "an ID is a number, see `tidings dead-letters list`";
         else if (o->id_count == IDS_MAX)
             return "at most 1000 IDs at a time";
@@ -115,7 +109,7 @@ static const char *check(const char *verb, const struct options *o)
             return "list takes options alone";
         if (o->state && !is_state(o->state))
             return "--state must be dead, retry, parked or all";
-        if ((o->limit && !is_number(o->limit)) || (o->before && !is_number(o->before)))
+        if ((o->limit && !command_is_number(o->limit)) || (o->before && !command_is_number(o->before)))
             return "--limit and --before must be numbers";
         return NULL;
     }
@@ -156,17 +150,6 @@ enum {
 static const char *const names[COLUMN_COUNT] = {
     "id",     "group",      "state",     "type",     "event_id", "topic",        "partition", "offset", "attempts",
     "reason", "created_at", "failed_at", "tried_at", "next_at",  "leased_until", "key",       "value"};
-
-/* The rows of a statement, or NULL with the reason said. */
-static PGresult *ask(PGconn *conn, const char *sql, int count, const char *const *values)
-{
-    PGresult *r = PQexecParams(conn, sql, count, NULL, values, NULL, NULL, 0);
-    if (PQresultStatus(r) == PGRES_TUPLES_OK)
-        return r;
-    fprintf(stderr, "tidings: %s", PQresultErrorMessage(r));
-    PQclear(r);
-    return NULL;
-}
 
 static bool is_integer(int column)
 {
@@ -213,7 +196,7 @@ static int list(PGconn *conn, const struct options *o)
 {
     const char *state = !o->state ? "dead" : strcmp(o->state, "all") == 0 ? NULL : o->state;
     const char *values[4] = {o->group, state, o->before, o->limit ? o->limit : "50"};
-    PGresult *r = ask(conn, "select " COLUMNS " from dead_letter_list($1, $2, $3::bigint, $4::int)", 4, values);
+    PGresult *r = command_ask(conn, "select " COLUMNS " from dead_letter_list($1, $2, $3::bigint, $4::int)", 4, values);
     if (!r)
         return EXIT_FAILED;
     if (!o->json)
@@ -244,7 +227,8 @@ static void print_cell(const PGresult *r, int column)
 static int show(PGconn *conn, const struct options *o)
 {
     const char *values[1] = {o->ids[0]};
-    PGresult *r = ask(conn, "select " COLUMNS ", key, value from dead_letter_get($1::bigint)", 1, values);
+    PGresult *r =
+        command_ask(conn, "select " COLUMNS ", key, value from dead_letters where id = $1::bigint", 1, values);
     if (!r)
         return EXIT_FAILED;
     bool found = PQntuples(r) == 1;
@@ -282,7 +266,7 @@ static int change(PGconn *conn, const struct options *o, const char *sql, const 
         buf_printf(&ids, "%s%s", i == 0 ? "{" : ",", o->ids[i]);
     buf_addc(&ids, '}');
     const char *values[2] = {o->id_count > 0 ? buf_cstr(&ids) : NULL, o->group};
-    PGresult *r = ask(conn, sql, 2, values);
+    PGresult *r = command_ask(conn, sql, 2, values);
     int code = r ? report(r, o, done, why_not) : EXIT_FAILED;
     PQclear(r);
     buf_free(&ids);
@@ -335,18 +319,8 @@ int command_dead_letters(const struct config *config, int argc, char **argv)
         wrong = check(verb, &o);
     if (wrong)
         return usage_error(wrong);
-    char why[512];
-    PGconn *conn =
-        pg_open(config->database_url, "tidings-dead-letters", (int)config->db_connect_timeout_s, why, sizeof why);
-    if (!conn) {
-        fprintf(stderr, "tidings: cannot reach the database: %s\n", why);
-        return EXIT_FAILED;
-    }
-    int code = EXIT_FAILED;
-    if (schema_check(conn, why, sizeof why))
-        code = run(conn, &o);
-    else
-        fprintf(stderr, "tidings: %s\n", why);
+    PGconn *conn = command_open(config, "tidings-dead-letters");
+    int code = conn ? run(conn, &o) : EXIT_FAILED;
     PQfinish(conn);
     return code;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "app/command_db.h"
 #include "app/commands.h"
 #include "app/relay_hold.h"
 #include "core/buf.h"
@@ -107,7 +108,7 @@ static int64_t group_lag(struct topic *topic, const char *group, char *why, size
         struct topic_range range;
         ok = topic_range(topic, i, &range, why, why_size);
         runs |= committed[i] >= 0;
-        lag += ok ? range.high - (committed[i] > range.low ? committed[i] : range.low) : 0;
+        lag += ok ? topic_lag(range, committed[i]) : 0;
     }
     free(committed);
     return !ok ? -1 : runs ? lag : 0;
@@ -190,14 +191,11 @@ int command_partitions(const struct config *config, int argc, char **argv)
         fprintf(stderr, "tidings: %s\n\n%s", wrong, usage);
         return EXIT_USAGE;
     }
-    PGconn *conn =
-        pg_open(config->database_url, "tidings-partitions-command", (int)config->db_connect_timeout_s, why, sizeof why);
-    if (!conn) {
-        fprintf(stderr, "tidings: cannot reach the database: %s\n", why);
+    PGconn *conn = command_open(config, "tidings-partitions-command");
+    if (!conn)
         return EXIT_FAILED;
-    }
-    bool ready = schema_check(conn, why, sizeof why) && installation_load(conn, &now, why, sizeof why) &&
-                 (topic = topic_open(config, 1, why, sizeof why)) != NULL;
+    bool ready =
+        installation_load(conn, &now, why, sizeof why) && (topic = topic_open(config, 1, why, sizeof why)) != NULL;
     int code = !ready ? fail(why) : o.set ? set(conn, topic, &now, &o) : show(&now, topic_partitions(topic));
     if (topic)
         topic_close(topic);

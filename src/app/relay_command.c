@@ -6,14 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/command_db.h"
 #include "app/commands.h"
 #include "app/relay_hold.h"
 #include "bus/probe.h"
 #include "bus/tail.h"
 #include "core/buf.h"
 #include "core/clock.h"
-#include "core/pg.h"
-#include "store/schema.h"
 
 static const char usage[] =
     "Usage: tidings relay rewind (--since TIME | --to SEQ --shard N) [--shard N]\n"
@@ -40,11 +39,6 @@ struct rewind {
     const char *since, *to, *shard;
 };
 
-static bool is_number(const char *text)
-{
-    return *text && strlen(text) <= 18 && strspn(text, "0123456789") == strlen(text);
-}
-
 /* NULL, or what is wrong. */
 static const char *read_arguments(int argc, char **argv, struct rewind *o)
 {
@@ -64,21 +58,10 @@ static const char *read_arguments(int argc, char **argv, struct rewind *o)
         return "give either --since or --to";
     if (o->since && rfc3339_parse(o->since, strlen(o->since), &at) != 0)
         return "--since must be a time like 2026-01-31T12:00:00Z";
-    if (o->to && (!is_number(o->to) || !o->shard))
+    if (o->to && (!command_is_number(o->to) || !o->shard))
         return "--to must be a number, and needs --shard";
-    if (o->shard && (!is_number(o->shard) || strlen(o->shard) > 4))
+    if (o->shard && (!command_is_number(o->shard) || strlen(o->shard) > 4))
         return "--shard must be the number of a shard";
-    return NULL;
-}
-
-/* The rows of a statement, or NULL with the reason said. */
-static PGresult *ask(PGconn *conn, const char *sql, int count, const char *const *values)
-{
-    PGresult *r = PQexecParams(conn, sql, count, NULL, values, NULL, NULL, 0);
-    if (PQresultStatus(r) == PGRES_TUPLES_OK)
-        return r;
-    fprintf(stderr, "tidings: %s", PQresultErrorMessage(r));
-    PQclear(r);
     return NULL;
 }
 
@@ -89,10 +72,10 @@ static int rewind_cursors(PGconn *conn, const struct config *config, const struc
     const char *values[4] = {o->shard, o->to, o->since, keep};
     if (!relay_hold(conn, HOLD_TIMEOUT_S))
         return EXIT_FAILED;
-    PGresult *r = ask(conn,
-                      "select shard, was, now from relay_rewind($1::int, $2::bigint, $3::timestamptz, $4::int)"
-                      " order by shard",
-                      4, values);
+    PGresult *r = command_ask(conn,
+                              "select shard, was, now from relay_rewind($1::int, $2::bigint, $3::timestamptz, $4::int)"
+                              " order by shard",
+                              4, values);
     if (!r)
         return EXIT_FAILED;
     int64_t again = 0;
@@ -127,12 +110,13 @@ static int accept(PGconn *conn, const struct config *config, bool yes)
     for (int i = 0; i < TAIL_ARRAYS; i++)
         values[i] = buf_cstr(&arrays[i]);
     PGresult *lost =
-        ask(conn, "select * from relay_unknown($1::uuid[], $2::bigint[], $3::uuid[])", TAIL_ARRAYS, values);
+        command_ask(conn, "select * from relay_unknown($1::uuid[], $2::bigint[], $3::uuid[])", TAIL_ARRAYS, values);
     for (int i = 0; lost && i < PQntuples(lost); i++)
         printf("%s version %s, event %s\n", PQgetvalue(lost, i, 0), PQgetvalue(lost, i, 1), PQgetvalue(lost, i, 2));
-    PGresult *done = lost && yes && PQntuples(lost) > 0
-                         ? ask(conn, "select relay_accept($1::uuid[], $2::bigint[], $3::uuid[])", TAIL_ARRAYS, values)
-                         : NULL;
+    PGresult *done =
+        lost && yes && PQntuples(lost) > 0
+            ? command_ask(conn, "select relay_accept($1::uuid[], $2::bigint[], $3::uuid[])", TAIL_ARRAYS, values)
+            : NULL;
     bool good = lost && (!yes || done || PQntuples(lost) == 0);
     if (good && PQntuples(lost) == 0)
         printf("the database has the topic's last events: there is nothing to accept\n");
@@ -171,18 +155,8 @@ int command_relay(const struct config *config, int argc, char **argv)
         fprintf(stderr, "tidings: %s\n\n%s", wrong, usage);
         return EXIT_USAGE;
     }
-    char why[512];
-    PGconn *conn =
-        pg_open(config->database_url, "tidings-relay-command", (int)config->db_connect_timeout_s, why, sizeof why);
-    if (!conn) {
-        fprintf(stderr, "tidings: cannot reach the database: %s\n", why);
-        return EXIT_FAILED;
-    }
-    int code = EXIT_FAILED;
-    if (schema_check(conn, why, sizeof why))
-        code = accepts ? accept(conn, config, yes) : rewind_cursors(conn, config, &o);
-    else
-        fprintf(stderr, "tidings: %s\n", why);
+    PGconn *conn = command_open(config, "tidings-relay-command");
+    int code = !conn ? EXIT_FAILED : accepts ? accept(conn, config, yes) : rewind_cursors(conn, config, &o);
     PQfinish(conn);
     return code;
 }

@@ -204,22 +204,11 @@ static int64_t number(const PGresult *r, int row, int column)
     return PQgetisnull(r, row, column) ? 0 : strtoll(PQgetvalue(r, row, column), NULL, 10);
 }
 
-static char *read_bytes(const PGresult *r, int row, int column, size_t *len)
-{
-    *len = 0;
-    if (PQgetisnull(r, row, column))
-        return NULL;
-    char *data = (char *)PQunescapeBytea((const unsigned char *)PQgetvalue(r, row, column), len);
-    if (!data)
-        abort(); /* as xmalloc */
-    return data;
-}
-
 static struct item *read_item(const struct handler *h, const PGresult *r, int row, struct buf *key)
 {
     int series;
     struct source_record record = {.partition = (int32_t)number(r, row, PARTITION), .offset = number(r, row, OFFSET)};
-    char *raw_key = read_bytes(r, row, KEY, &record.key_len), *value = read_bytes(r, row, VALUE, &record.value_len);
+    char *raw_key = sql_bytes(r, row, KEY, &record.key_len), *value = sql_bytes(r, row, VALUE, &record.value_len);
     record.key = raw_key;
     record.value = value;
     struct item *it = intake_read(h, &record, key, &series);

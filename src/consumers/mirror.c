@@ -30,21 +30,10 @@ static PGresult *ask(PGconn *conn, const struct db_pool *db, const _Atomic int64
     return NULL;
 }
 
-static char *read_bytes(const PGresult *r, int row, int column, size_t *len)
-{
-    *len = 0;
-    if (PQgetisnull(r, row, column))
-        return NULL;
-    char *data = (char *)PQunescapeBytea((const unsigned char *)PQgetvalue(r, row, column), len);
-    if (!data)
-        abort(); /* as xmalloc */
-    return data;
-}
-
 static void read_record(const PGresult *r, int row, struct mirror_record *out)
 {
-    out->key = read_bytes(r, row, KEY, &out->key_len);
-    out->value = read_bytes(r, row, VALUE, &out->value_len);
+    out->key = sql_bytes(r, row, KEY, &out->key_len);
+    out->value = sql_bytes(r, row, VALUE, &out->value_len);
     for (int i = 0; i < MIRROR_HEADERS && FIRST_HEADER + i < PQnfields(r); i++) {
         int column = FIRST_HEADER + i;
         out->headers[i].name = PQfname(r, column);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -114,6 +115,17 @@ bool run_give_up(struct run *run, PGresult **failed, const char *sql, struct uui
 char *sql_copy(const PGresult *r, int row, int column)
 {
     return PQgetisnull(r, row, column) ? NULL : xstrdup(PQgetvalue(r, row, column));
+}
+
+char *sql_bytes(const PGresult *r, int row, int column, size_t *len)
+{
+    *len = 0;
+    if (PQgetisnull(r, row, column))
+        return NULL;
+    char *data = (char *)PQunescapeBytea((const unsigned char *)PQgetvalue(r, row, column), len);
+    if (!data)
+        abort(); /* as xmalloc */
+    return data;
 }
 
 void sql_array_begin(struct buf *b)

@@ -31,6 +31,8 @@ bool run_give_up(struct run *run, PGresult **failed, const char *sql, struct uui
 
 /* A copy of a value, NULL for SQL null; the caller's to free. */
 char *sql_copy(const PGresult *r, int row, int column);
+/* The bytes of a bytea, NULL for SQL null; to be freed with PQfreemem. */
+char *sql_bytes(const PGresult *r, int row, int column, size_t *len);
 
 /* Array literals as text: sql_array_begin, elements, sql_array_end; then buf_cstr is the parameter. */
 void sql_array_begin(struct buf *b);

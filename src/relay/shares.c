@@ -159,25 +159,27 @@ static void on_left(void *arg, const struct pglink_answer *answer)
     outbox_rows_ok(r, answer, "leave");
 }
 
+static bool may_go(const struct relay_shard *s, int64_t now_us)
+{
+    return s->tenure == SHARD_LEAVING &&
+           (window_shard_in_flight(s->relay->window, s->no) == 0 || now_us - s->leaving_since_us > LEAVE_US);
+}
+
 /* Cursors are saved before their locks go, so that who comes next repeats little. */
 static void leave_ready(struct relay *r, int64_t now_us)
 {
     struct buf ready = {0};
     int count = 0;
-    for (uint32_t i = 0; i < r->shards; i++) {
-        const struct relay_shard *s = &r->shard[i];
-        if (s->tenure == SHARD_LEAVING &&
-            (window_shard_in_flight(r->window, i) == 0 || now_us - s->leaving_since_us > LEAVE_US))
+    for (uint32_t i = 0; i < r->shards; i++)
+        if (may_go(&r->shard[i], now_us))
             buf_printf(&ready, "%c%" PRIu32, count++ ? ',' : '{', i);
-    }
     if (count > 0 && !r->saving) {
         outbox_save(r);
         buf_addc(&ready, '}');
         const char *values[1] = {buf_cstr(&ready)};
         r->leave_asked = outbox_ask(r, "leave", 1, values, 0, on_left, r);
         for (uint32_t i = 0; r->leave_asked && i < r->shards; i++)
-            if (r->shard[i].tenure == SHARD_LEAVING &&
-                (window_shard_in_flight(r->window, i) == 0 || now_us - r->shard[i].leaving_since_us > LEAVE_US))
+            if (may_go(&r->shard[i], now_us))
                 set_tenure(&r->shard[i], SHARD_AWAY);
     }
     buf_free(&ready);

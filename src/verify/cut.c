@@ -94,11 +94,8 @@ bool cut_take(struct verify *v)
 void cut_lag(struct verify *v)
 {
     for (size_t g = 0; g < v->options->group_count; g++)
-        for (uint32_t p = 0; p < topic_partitions(v->topic); p++) {
-            int64_t at = committed_of(v, g)[p], high = v->range[p].high;
-            int64_t from = at > v->range[p].low ? at : v->range[p].low;
-            v->report->group[g].lag += high > from ? high - from : 0;
-        }
+        for (uint32_t p = 0; p < topic_partitions(v->topic); p++)
+            v->report->group[g].lag += topic_lag(v->range[p], committed_of(v, g)[p]);
 }
 
 /* --- waiting --- */

@@ -204,6 +204,12 @@ bool topic_committed(struct topic *t, const char *group, int64_t *out, char *why
     return !wrong;
 }
 
+int64_t topic_lag(struct topic_range range, int64_t committed)
+{
+    int64_t from = committed > range.low ? committed : range.low;
+    return range.high > from ? range.high - from : 0;
+}
+
 /* --- records --- */
 
 struct stream *stream_open(struct topic *t, uint32_t partition, int64_t from, int64_t to, char *why, size_t why_size)

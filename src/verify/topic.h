@@ -32,6 +32,9 @@ bool topic_offset_at(struct topic *t, uint32_t partition, int64_t at_ms, struct 
 /* What a group has committed, per partition; -1: nothing. */
 bool topic_committed(struct topic *t, const char *group, int64_t *out, char *why, size_t why_size);
 
+/* How many records of a partition a group has not finished that has committed this. */
+int64_t topic_lag(struct topic_range range, int64_t committed);
+
 /* A partition's records from one offset to another. */
 struct stream;
 
