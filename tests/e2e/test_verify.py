@@ -184,8 +184,8 @@ def test_after_the_topic_has_grown(env, silent_history):
     ("update mails set status = 'sending' where event_id in (select event_id from mails limit 2)", {"email-workers missing": 2}),
     ("insert into mails select gen_random_uuid(), campaign, kind, recipient, 'x', status from mails limit 1",
      {"email-workers doubled": 1}),
-    ("insert into mails select (left(event_id::text, 24) || 'abcdefabcdef')::uuid, campaign, kind, recipient, 'x', status from mails"
-     " limit 3", {"email-workers doubled": 3}),
+    ("insert into mails select (left(event_id::text, 24) || 'abcdefabcde' || row_number() over ())::uuid, campaign, kind, recipient,"
+     " 'x', status from mails limit 3", {"email-workers doubled": 3}),
     ("delete from deliveries where event_id = (select event_id from deliveries limit 1)", {"reward-workers missing": 1}),
     ("update deliveries set status = 'sending'", {"reward-workers missing": None}),
     ("insert into deliveries select gen_random_uuid(), event_id, campaign, reward, place, kind, target, status from deliveries"
