@@ -21,12 +21,14 @@
 
 #define WAKE_MS 100
 #define TAKE_MAX 256 /* messages per call into librdkafka */
+#define QUEUE_KB 256 /* per partition, since each has a queue of its own: what is fetched ahead */
 #define LOG_EVERY_US 30000000
 #define DESTROY_RESERVE_US 500000 /* of the time to close, kept for the destruction */
 
 struct source_partition {
     int32_t id;
     rd_kafka_queue_t *queue;
+    size_t taken; /* bytes, since the queue was last found empty */
 };
 
 struct source {
@@ -139,6 +141,17 @@ static void on_commit(struct source *s, rd_kafka_event_t *event)
     }
 }
 
+/* A thread of librdkafka's that found all queues full looks at them again after a second, or when it is woken: this is the
+ * one call that does so. It sets the credentials that are set already, and blocks on nothing. */
+static void wake_fetching(struct source *s)
+{
+    const struct config *c = s->config;
+    rd_kafka_error_t *error = rd_kafka_sasl_set_credentials(s->rk, c->kafka_sasl_username ? c->kafka_sasl_username : "",
+                                                            c->kafka_sasl_password ? c->kafka_sasl_password : "");
+    if (error)
+        rd_kafka_error_destroy(error);
+}
+
 static void on_message(struct source *s, const rd_kafka_message_t *m)
 {
     if (m->err) {
@@ -199,22 +212,28 @@ static void on_ready(void *arg)
 size_t source_take(struct source *s, int32_t partition, size_t max)
 {
     rd_kafka_message_t *messages[TAKE_MAX];
+    struct source_partition *p;
     size_t at = 0, taken = 0;
     while (at < s->partition_count && s->partitions[at].id != partition)
         at++;
     if (at == s->partition_count)
         return 0;
-    while (taken < max) {
+    for (p = &s->partitions[at]; taken < max;) {
         size_t want = max - taken < TAKE_MAX ? max - taken : TAKE_MAX;
-        ssize_t n = rd_kafka_consume_batch_queue(s->partitions[at].queue, 0, messages, want);
+        ssize_t n = rd_kafka_consume_batch_queue(p->queue, 0, messages, want);
         for (ssize_t i = 0; i < n; i++) {
+            p->taken += messages[i]->len;
             on_message(s, messages[i]);
             rd_kafka_message_destroy(messages[i]);
         }
-        if (n <= 0)
+        taken += n > 0 ? (size_t)n : 0;
+        if (n < (ssize_t)want)
             break;
-        taken += (size_t)n;
     }
+    if (taken < max && p->taken >= QUEUE_KB * 1000)
+        wake_fetching(s);
+    if (taken < max)
+        p->taken = 0;
     return taken;
 }
 
@@ -276,13 +295,15 @@ static rd_kafka_conf_t *consumer_conf(const struct config *config, const char *g
         {"fetch.min.bytes", "65536"},
         {"fetch.max.bytes", "1048576"},
         {"max.partition.fetch.bytes", "131072"},
-        {"queued.max.messages.kbytes", "256"}, /* per partition, since each has a queue of its own */
         {"statistics.interval.ms", "5000"},
         {"topic.metadata.refresh.interval.ms", "30000"}, /* a topic that grew is noticed within that time */
     };
     rd_kafka_conf_t *conf = kafka_conf(config, group);
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
         kafka_conf_set(conf, settings[i][0], settings[i][1]);
+    char queue_kb[16];
+    snprintf(queue_kb, sizeof queue_kb, "%d", QUEUE_KB);
+    kafka_conf_set(conf, "queued.max.messages.kbytes", queue_kb);
     struct buf id = {0};
     buf_adds(&id, config->kafka_group_prefix);
     buf_adds(&id, group);

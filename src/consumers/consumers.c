@@ -18,7 +18,7 @@
 #define TRIM_EVERY_MS 600000
 #define TRIM_AGAIN_MS 1000 /* while there is more to delete, or no worker was free */
 #define MIRROR_EVERY_MS 5000
-#define MIRROR_AGAIN_MS 100   /* while there is more */
+#define MIRROR_AGAIN_MS 100 /* while there is more */
 #define MIRROR_FAILED_MS 15000
 
 struct trim_job {
@@ -38,7 +38,7 @@ struct consumers {
     struct db_pool *db;
     struct group **groups;
     size_t group_count;
-    size_t open;      /* groups that have not stopped, and the timers */
+    size_t open; /* groups that have not stopped, and the timers */
     size_t groups_open;
     bool left_behind; /* a worker hangs: what it uses is never freed */
     uv_timer_t timer; /* the next trim; while stopping, the end of draining */
@@ -84,9 +84,20 @@ static bool known_word(const char *word, size_t len)
     return false;
 }
 
+/* See struct handler. */
+static bool fits_together(const struct handler *h)
+{
+    return h->apply || (h->call && !h->settle && !h->give_up && !h->dedupe && !h->ordered);
+}
+
 bool consumers_check(const struct config *config, char *why, size_t why_size)
 {
     size_t len;
+    for (const struct handler *const *h = all_handlers; *h; h++)
+        if (!fits_together(*h)) {
+            snprintf(why, why_size, "the handler of %s has no apply, but what belongs to one", (*h)->group);
+            return false;
+        }
     for (const char *w = config->groups; (w = next_word(w, &len)); w += len)
         if (!known_word(w, len)) {
             snprintf(why, why_size, "GROUPS_ENABLED names %.*s, which is no consumer group", (int)len, w);
@@ -189,9 +200,13 @@ struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const st
     for (const struct handler *const *h = all_handlers; *h; h++) {
         if (!enabled(config, (*h)->group))
             continue;
-        const struct group_options options = {
-            .loop = loop, .inbox = inbox, .config = config, .handler = *h, .db = c->db, .stop_at = &c->stop_at,
-            .checks_order = c->group_count == 0};
+        const struct group_options options = {.loop = loop,
+                                              .inbox = inbox,
+                                              .config = config,
+                                              .handler = *h,
+                                              .db = c->db,
+                                              .stop_at = &c->stop_at,
+                                              .checks_order = c->group_count == 0};
         c->groups = xrealloc(c->groups, (c->group_count + 1) * sizeof(struct group *));
         c->groups[c->group_count] = group_start(&options, why, why_size);
         if (!c->groups[c->group_count])

@@ -38,6 +38,7 @@ static void forget_partitions(struct group *g)
         order_check_forget(g->order);
     for (size_t i = 0; i < g->partition_count; i++)
         dispatch_forget(g->dispatch, g->partitions[i]);
+    workers_recall(g->workers);
     free(g->partitions);
     g->partitions = NULL;
     g->partition_count = 0;
@@ -110,6 +111,7 @@ static void start_draining(struct group *g, int64_t until_us)
 {
     for (size_t i = 0; i < g->partition_count; i++)
         dispatch_revoke(g->dispatch, g->partitions[i]);
+    workers_recall(g->workers);
     g->state_until_us = g->state == GROUP_DRAINING ? earlier(g->state_until_us, until_us) : until_us;
     g->state = GROUP_DRAINING;
 }
@@ -243,6 +245,7 @@ static void on_committed(void *arg, bool ok)
 static void on_wake(void *arg)
 {
     struct group *g = arg;
+    g->woken = false;
     if (g->state == GROUP_RUNNING)
         group_take_records(g);
     group_tick(g);
@@ -266,9 +269,10 @@ int64_t group_workers(const struct config *config, const struct handler *h)
     return h->pool_size ? h->pool_size(config) : config->pool_size;
 }
 
-static size_t group_run_max(const struct config *config, const struct handler *h)
+static size_t group_run_max(const struct group *g)
 {
-    size_t max = (size_t)config->run_max, own = h->run_max ? h->run_max(config) : 0;
+    const struct handler *h = g->handler;
+    size_t max = (size_t)g->config->run_max, own = h->run_max ? h->run_max(g->config) : h->apply || g->gathers ? 0 : 1;
     return own > 0 && own < max ? own : max;
 }
 
@@ -293,13 +297,13 @@ struct group *group_start(const struct group_options *options, char *why, size_t
     group_metrics_init(&g->metrics, h->group);
     g->env = (struct run_env){
         .config = g->config, .handler = h, .db = options->db, .metrics = &g->metrics, .stop_at = options->stop_at};
-    g->run_max = group_run_max(g->config, h);
     g->gathers = h->gathers && h->gathers(g->config);
+    g->run_max = group_run_max(g);
     const struct dispatch_options limits = {
         .window = (size_t)g->config->group_window,
         .window_bytes = WINDOW_BYTES,
         .run_max = g->run_max,
-        .one_per_key = h->call && !g->gathers,
+        .one_per_key = h->call && (!g->gathers || !h->apply),
     };
     g->dispatch = dispatch_new(&limits);
     g->order = options->checks_order ? order_check_new() : NULL;
@@ -309,8 +313,10 @@ struct group *group_start(const struct group_options *options, char *why, size_t
     g->source = source_open(options->loop, options->inbox, g->config, h->group, &source_events, g, why, why_size);
     if (!g->source)
         return NULL; /* as with the workers: the process does not start then, nothing is cleaned up */
+    g->backlog = g->run_max == 1 ? (size_t)group_workers(g->config, h) : 0;
     const struct workers_options pool = {.name = h->group,
                                          .count = (size_t)group_workers(g->config, h),
+                                         .backlog = g->backlog,
                                          .open = open_worker,
                                          .close = h->worker_close,
                                          .arg = g};
@@ -330,7 +336,7 @@ const char *group_trouble(const struct group *g)
 
 bool group_lend_worker(struct group *g, struct job *job)
 {
-    if (g->state == GROUP_CLOSING || workers_free(g->workers) == 0)
+    if (g->state == GROUP_CLOSING || workers_room(g->workers) == 0)
         return false;
     workers_submit(g->workers, job);
     return true;

@@ -26,6 +26,7 @@ struct group {
     struct order_check *order; /* NULL: another group has it */
     struct retrier *retrier;
     size_t run_max;
+    size_t backlog;          /* runs that may wait for a worker */
     bool gathers;            /* runs should be few and large, not soon */
     int64_t gather_until_us; /* when what is ready may be a small run; 0: nothing was ready yet */
     struct item **picked;    /* scratch of dispatch_take: run_max */
@@ -35,6 +36,7 @@ struct group {
     size_t partition_count, next_partition;
     struct partition *taking; /* whose records on_record gets */
     bool more_waits;          /* the source had more than one turn takes */
+    bool woken;               /* the source will wake us in the next turn of the loop */
     int64_t swept_us;         /* commits and gauges: once a second */
     uint64_t finished;        /* records, ever */
     /* Outage: runs in a row that could not be tried. */

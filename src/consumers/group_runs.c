@@ -121,6 +121,8 @@ static void note_results(struct group *g, struct run_job *run)
     }
 }
 
+/* Runs come back in bursts: what they made room for is looked at once for all of them, and not before half of what waits
+ * for the workers is gone. */
 static void on_run_done(struct job *job)
 {
     struct run_job *run = (struct run_job *)job;
@@ -128,14 +130,27 @@ static void on_run_done(struct job *job)
     note_results(g, run);
     dispatch_return(g->dispatch, run->items, run->count);
     free(run);
-    group_tick(g);
-    if (g->state == GROUP_RUNNING)
-        source_wake_again(g->source); /* there is room for more now */
+    if (g->state != GROUP_RUNNING) {
+        group_tick(g);
+    } else if (!g->woken && workers_room(g->workers) > g->backlog / 2) {
+        g->woken = true;
+        source_wake_again(g->source);
+    }
+}
+
+/* The partitions go: nobody has begun it. */
+static void on_run_recalled(struct job *job)
+{
+    struct run_job *run = (struct run_job *)job;
+    for (size_t i = 0; i < run->count; i++)
+        run->items[i]->result = ITEM_BEHIND;
+    dispatch_return(run->group->dispatch, run->items, run->count);
+    free(run);
 }
 
 static bool may_run(const struct group *g, int64_t now_us)
 {
-    if (workers_free(g->workers) == 0)
+    if (workers_room(g->workers) == 0)
         return false;
     return g->outage == 0 || (dispatch_running(g->dispatch) == 0 && now_us >= g->outage_until_us);
 }
@@ -146,7 +161,7 @@ static size_t sharers(struct group *g, int64_t now_us)
 {
     size_t ready = dispatch_ready(g->dispatch);
     if (!g->gathers)
-        return workers_free(g->workers);
+        return workers_room(g->workers);
     if (ready >= g->run_max)
         return 1;
     if (ready > 0 && g->gather_until_us == 0)
@@ -165,6 +180,7 @@ void group_start_runs(struct group *g, int64_t now_us)
         struct run_job *run = xcalloc(1, sizeof *run + count * sizeof run->items[0]);
         run->job.work = work;
         run->job.on_done = on_run_done;
+        run->job.on_recalled = on_run_recalled;
         run->group = g;
         run->count = count;
         memcpy(run->items, g->picked, count * sizeof run->items[0]);

@@ -201,7 +201,7 @@ void retrier_tick(struct retrier *r, int64_t now_us)
 
 int64_t retrier_due(const struct retrier *r)
 {
-    return r->jobs < r->jobs_max && workers_free(r->workers) > 0 ? r->next_us : INT64_MAX;
+    return r->jobs < r->jobs_max && workers_room(r->workers) > 0 ? r->next_us : INT64_MAX;
 }
 
 void retrier_note_good(struct retrier *r)

@@ -195,6 +195,31 @@ static void call_and_settle(const struct run_env *env, void *worker, struct item
     free(called);
 }
 
+/* A handler without apply: Postgres is asked only about what is given up, held, or was read from a row. */
+static void call_alone(const struct run_env *env, void *worker, struct item *const *items, size_t count)
+{
+    struct record **records = xmalloc((count + 1) * sizeof(struct record *));
+    size_t called = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!items[i]->bury)
+            records[called++] = &items[i]->record;
+    struct run run = {
+        .config = env->config, .records = records, .count = called, .worker = worker, .stop_at = env->stop_at};
+    if (called > 0)
+        env->handler->call(&run);
+    free(records);
+    if (count == 1)
+        blame_suspect(env, items[0]);
+    for (size_t i = 0; i < count; i++) {
+        struct item *it = items[i];
+        if (it->record.outcome == OUTCOME_RETRY)
+            retry_decide(env->config, it, clock_wall_us());
+        if (it->record.outcome == OUTCOME_REJECT || it->hold || (it->held_id != 0 && !not_tried(&it->record)))
+            put_aside(env, it, NULL);
+    }
+    release(env, items, count);
+}
+
 static void run_part(const struct run_env *env, void *worker, struct item *const *items, size_t count)
 {
     struct item **part = xmalloc((count + 1) * sizeof(struct item *));
@@ -287,7 +312,10 @@ void run_items(const struct run_env *env, void *worker, struct item *const *item
     int64_t start = clock_mono_us();
     for (size_t i = 0; i < count; i++)
         start_over(items[i]);
-    run_part(env, worker, items, count);
+    if (env->handler->apply)
+        run_part(env, worker, items, count);
+    else
+        call_alone(env, worker, items, count);
     int64_t now = clock_mono_us();
     for (size_t i = 0; i < count; i++) {
         conclude(env, items[i], now);

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,23 +19,50 @@ struct worker {
     bool joined; /* the loop's */
 };
 
+struct job_list {
+    struct job *head, **tail;
+};
+
 struct workers {
     struct workers_options options;
     struct inbox *inbox;
     pthread_mutex_t lock; /* guards what follows up to `count` */
     pthread_cond_t wake;
-    struct job *head, **tail;
+    struct job_list waiting, done;
+    struct inbox_msg done_msg; /* in the inbox while anything is done: one message for all */
+    size_t idle;               /* workers that wait for a job */
     bool stopping, abandoned;
     size_t refs; /* the owner's, each thread's, each message's in the inbox: the last one frees */
     /* The loop's. */
     size_t count; /* threads made */
-    size_t busy;  /* jobs in the pool */
+    size_t jobs;  /* in the pool */
     size_t ended; /* threads joined */
     void (*on_stopped)(void *arg);
     void *arg;
     char name[16];
     struct worker worker[];
 };
+
+static void list_init(struct job_list *l)
+{
+    l->head = NULL;
+    l->tail = &l->head;
+}
+
+static void list_push(struct job_list *l, struct job *job)
+{
+    job->next = NULL;
+    *l->tail = job;
+    l->tail = &job->next;
+}
+
+static struct job *list_pop(struct job_list *l)
+{
+    struct job *job = l->head;
+    if (job && !(l->head = job->next))
+        l->tail = &l->head;
+    return job;
+}
 
 static void drop_ref(struct workers *w)
 {
@@ -57,13 +85,19 @@ static void post(struct workers *w, struct inbox_msg *msg)
     inbox_send(w->inbox, msg);
 }
 
-static void on_job_done(struct inbox_msg *msg)
+static void on_jobs_done(struct inbox_msg *msg)
 {
-    struct job *job = (struct job *)msg;
-    struct workers *w = job->workers;
-    w->busy--;
-    if (!w->abandoned) /* only the loop sets it, so it may look without the lock */
+    struct workers *w = (struct workers *)((char *)msg - offsetof(struct workers, done_msg));
+    pthread_mutex_lock(&w->lock);
+    struct job *job = w->done.head;
+    list_init(&w->done);
+    pthread_mutex_unlock(&w->lock);
+    for (struct job *next; job && !w->abandoned;
+         job = next) { /* only the loop sets it, so it may look without the lock */
+        next = job->next;
+        w->jobs--;
         job->on_done(job);
+    }
     drop_ref(w);
 }
 
@@ -85,15 +119,21 @@ static void on_worker_ended(struct inbox_msg *msg)
 /* With the lock held: the next job, or NULL when the pool stops and none is left. */
 static struct job *next_job(struct workers *w)
 {
-    while (!w->head && !w->stopping)
+    while (!w->waiting.head && !w->stopping) {
+        w->idle++;
         pthread_cond_wait(&w->wake, &w->lock);
-    struct job *job = w->head;
-    if (job) {
-        w->head = job->next;
-        if (!w->head)
-            w->tail = &w->head;
+        w->idle--;
     }
-    return job;
+    return list_pop(&w->waiting);
+}
+
+/* With the lock held. */
+static void end_job(struct workers *w, struct job *job)
+{
+    bool first = !w->done.head;
+    list_push(&w->done, job);
+    if (first)
+        post(w, &w->done_msg);
 }
 
 static void *worker_main(void *arg)
@@ -107,7 +147,7 @@ static void *worker_main(void *arg)
         pthread_mutex_unlock(&w->lock);
         job->work(job, state);
         pthread_mutex_lock(&w->lock);
-        post(w, &job->msg);
+        end_job(w, job);
     }
     pthread_mutex_unlock(&w->lock);
 
@@ -125,7 +165,9 @@ struct workers *workers_start(struct inbox *inbox, const struct workers_options 
     struct workers *w = xcalloc(1, sizeof *w + options->count * sizeof w->worker[0]);
     w->options = *options;
     w->inbox = inbox;
-    w->tail = &w->head;
+    list_init(&w->waiting);
+    list_init(&w->done);
+    w->done_msg.on_receive = on_jobs_done;
     w->refs = 1;
     snprintf(w->name, sizeof w->name, "%s", options->name);
     pthread_mutex_init(&w->lock, NULL);
@@ -154,20 +196,41 @@ struct workers *workers_start(struct inbox *inbox, const struct workers_options 
 
 size_t workers_free(const struct workers *w)
 {
-    return w->count - w->busy;
+    return w->jobs < w->count ? w->count - w->jobs : 0;
+}
+
+size_t workers_room(const struct workers *w)
+{
+    return w->count + w->options.backlog - w->jobs;
 }
 
 void workers_submit(struct workers *w, struct job *job)
 {
-    job->workers = w;
-    job->next = NULL;
-    job->msg.on_receive = on_job_done;
-    w->busy++;
+    w->jobs++;
     pthread_mutex_lock(&w->lock);
-    *w->tail = job;
-    w->tail = &job->next;
-    pthread_cond_signal(&w->wake);
+    list_push(&w->waiting, job);
+    bool wake = w->idle > 0;
     pthread_mutex_unlock(&w->lock);
+    if (wake)
+        pthread_cond_signal(&w->wake);
+}
+
+void workers_recall(struct workers *w)
+{
+    struct job_list recalled;
+    list_init(&recalled);
+    pthread_mutex_lock(&w->lock);
+    struct job *job = w->waiting.head;
+    list_init(&w->waiting);
+    for (struct job *next; job; job = next) {
+        next = job->next;
+        list_push(job->on_recalled ? &recalled : &w->waiting, job);
+    }
+    pthread_mutex_unlock(&w->lock);
+    while ((job = list_pop(&recalled))) {
+        w->jobs--;
+        job->on_recalled(job);
+    }
 }
 
 static void stop_threads(struct workers *w, bool abandon)

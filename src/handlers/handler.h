@@ -5,7 +5,9 @@
  *   1. apply   in one transaction on run->conn (READ COMMITTED, already begun; committed by the caller)
  *   2. call    with no transaction and no connection held (mail, webhook); only if the handler has it
  *   3. settle  in a second transaction on run->conn: record what call did; only if the handler has it
- * call and settle get the records for which apply has set `call`. A record that apply does not leave DONE must have no
+ * call and settle get the records for which apply has set `call`. A handler without apply has call alone, for every
+ * record, and no business with Postgres: its effect happens at least once, its records are not .ordered beyond quick
+ * succession, and only what fails for good or for long gets a row, by the caller. A record that apply does not leave DONE must have no
  * effect in its transaction (if it is rejected, the dead letter is written there). A run may have several records of
  * one key, unless the handler has call and does not gather.
  * Each step may set the outcome of a record that is still OUTCOME_DONE. Outcomes count only after the step's commit.
@@ -72,7 +74,8 @@ struct handler {
     bool strict;           /* with .ordered: a dead letter holds its key too, until it is retried or discarded */
     int64_t fixed_pool;    /* > 0: always that many workers */
     int64_t (*pool_size)(const struct config *c); /* else this; NULL: KAFKA_WORKER_POOL_SIZE */
-    size_t (*run_max)(const struct config *c);    /* records per run at most; NULL: GROUP_RUN_MAX */
+    size_t (*run_max)(const struct config *c);    /* records per run at most; NULL: GROUP_RUN_MAX; without apply and
+                                                     without gathers one, since each has its own time */
     /* Whether few large runs are better than soon ones that workers share: they are set-based, and call, if it is there,
      * waits for nobody. Records gather for some ms and while a run is under way. NULL: no. */
     bool (*gathers)(const struct config *c);
@@ -84,7 +87,7 @@ struct handler {
     void (*worker_close)(void *worker);
     /* false: the SQL failed, run->conn holds the error (PQerrorMessage, PQresultErrorField of *failed); put the failed
      * result in *failed (the caller clears it). */
-    bool (*apply)(struct run *run, PGresult **failed);
+    bool (*apply)(struct run *run, PGresult **failed); /* NULL: with call alone, no .dedupe, .ordered, settle */
     void (*call)(struct run *run);
     bool (*settle)(struct run *run, PGresult **failed);
     /* For handlers with settle: records become dead letters in this transaction without having got there. Ends what

@@ -143,8 +143,14 @@ static void key_of(const struct event *e, struct buf *out)
     buf_add(out, &user, sizeof user);
 }
 
+static bool apply(struct run *run, PGresult **failed)
+{
+    (void)run, (void)failed;
+    return true;
+}
+
 static const struct handler handler = {
-    .group = "bench", .types = 1u << EVENT_USER_SIGNED_UP, .fixed_pool = 1, .key = key_of};
+    .group = "bench", .types = 1u << EVENT_USER_SIGNED_UP, .fixed_pool = 1, .key = key_of, .apply = apply};
 
 /* --- rounds ------------------------------------------------------------------------------------------------------ */
 

@@ -139,9 +139,12 @@ static void release(struct record *r)
     free(r->state);
 }
 
-static const struct handler calling = {.group = "test", .call = call, .settle = settle, .release = release};
-static const struct handler strict = {.group = "test", .release = release, .ordered = true, .strict = true};
-static const struct handler plain = {.group = "test", .release = release};
+static const struct handler calling = {
+    .group = "test", .apply = settle, .call = call, .settle = settle, .release = release};
+static const struct handler strict = {
+    .group = "test", .apply = settle, .release = release, .ordered = true, .strict = true};
+static const struct handler plain = {.group = "test", .apply = settle, .release = release};
+static const struct handler call_alone = {.group = "test", .call = call};
 
 /* Makes count items, keys[i] the key of each (a letter), runs them, returns them. */
 static struct item **run_all(const struct handler *h, const char *keys)
@@ -433,6 +436,64 @@ static void test_suspect_counts(void **state)
     item_free(it);
 }
 
+/* Without apply: no transaction but for those that get a row. */
+static void test_call_alone(void **state)
+{
+    (void)state;
+    struct item **items = run_all(&call_alone, "abcd");
+    for (int i = 0; i < 4; i++)
+        assert_true(items[i]->result == ITEM_FINISHED && script.called[i] == 1);
+    assert_int_equal(script.transactions, 0);
+    free_all(items);
+
+    setup(NULL);
+    script.quick = 1;
+    script.in_call[0] = OUTCOME_REJECT;
+    script.in_call[1] = OUTCOME_RETRY; /* held: no quick attempt is left */
+    script.in_call[2] = OUTCOME_UNAVAILABLE;
+    items = run_all(&call_alone, "abcd");
+    assert_int_equal(script.buried[0], 1);
+    assert_true(script.rows[1] == 1 && items[1]->result == ITEM_FINISHED);
+    assert_int_equal(items[2]->result, ITEM_BLOCKED);
+    assert_int_equal(items[3]->result, ITEM_FINISHED);
+    assert_int_equal(script.transactions, 2);
+    free_all(items);
+
+    setup(NULL);
+    script.in_call[0] = OUTCOME_RETRY; /* from memory */
+    items = run_all(&call_alone, "a");
+    assert_int_equal(items[0]->result, ITEM_AGAIN);
+    assert_int_equal(script.transactions, 0);
+    free_all(items);
+
+    setup(NULL);
+    script.in_call[0] = OUTCOME_REJECT;
+    script.away = -1; /* its row cannot be written: it must not be lost */
+    items = run_all(&call_alone, "a");
+    assert_int_equal(items[0]->result, ITEM_BLOCKED);
+    free_all(items);
+}
+
+/* Read from a row, which goes when it is done; what is no record at all gets its row without a call. */
+static void test_call_alone_rows(void **state)
+{
+    (void)state;
+    struct group_metrics metrics;
+    const struct config config = {.retry_base_ms = 1, .retry_max_ms = 10, .retry_quick_attempts = 3};
+    const struct run_env env = {.config = &config, .handler = &call_alone, .metrics = &metrics, .stop_at = &stop_at};
+    struct item *it = item_new(&(struct source_record){.offset = 0});
+    group_metrics_init(&metrics, "test");
+    it->record.event.type = EVENT_USER_SIGNED_UP;
+    it->held_id = 7;
+    run_items(&env, NULL, &it, 1);
+    assert_true(it->result == ITEM_FINISHED && script.called[0] == 1 && script.transactions == 1);
+    it->held_id = 0;
+    it->bury = true;
+    run_items(&env, NULL, &it, 1);
+    assert_true(it->result == ITEM_FINISHED && script.called[0] == 1 && script.buried[0] == 1);
+    item_free(it);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -449,6 +510,8 @@ int main(void)
         cmocka_unit_test_setup(test_hold_without_postgres, setup),
         cmocka_unit_test_setup(test_malformed_is_buried, setup),
         cmocka_unit_test_setup(test_suspect_counts, setup),
+        cmocka_unit_test_setup(test_call_alone, setup),
+        cmocka_unit_test_setup(test_call_alone_rows, setup),
     };
     log_start("error", "logfmt");
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

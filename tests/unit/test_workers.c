@@ -79,7 +79,7 @@ static void on_done(struct job *job)
 
 static void submit_some(void)
 {
-    while (f.submitted < JOBS && workers_free(f.workers) > 0) {
+    while (f.submitted < JOBS && workers_room(f.workers) > 0) {
         struct counted_job *j = calloc(1, sizeof *j);
         assert_non_null(j);
         j->job.work = work;
@@ -89,10 +89,11 @@ static void submit_some(void)
     }
 }
 
-static void start(void)
+static void start(size_t backlog)
 {
     const struct workers_options options = {.name = "test-workers-with-a-long-name",
                                             .count = THREADS,
+                                            .backlog = backlog,
                                             .open = open_worker,
                                             .close = close_worker,
                                             .arg = &f};
@@ -104,11 +105,12 @@ static void start(void)
     assert_int_equal(workers_free(f.workers), THREADS);
 }
 
-static void test_jobs(void **state)
+static void run_jobs(size_t backlog)
 {
-    (void)state;
-    start();
+    start(backlog);
+    assert_int_equal(workers_room(f.workers), THREADS + backlog);
     submit_some();
+    assert_int_equal(f.submitted, THREADS + backlog);
     uv_run(&f.loop, UV_RUN_DEFAULT);
     assert_true(f.stopped);
     assert_int_equal(f.done, JOBS);
@@ -116,6 +118,13 @@ static void test_jobs(void **state)
     assert_int_equal(f.opened, THREADS);
     assert_int_equal(f.closed, THREADS);
     assert_int_equal(uv_loop_close(&f.loop), 0);
+}
+
+static void test_jobs(void **state)
+{
+    (void)state;
+    run_jobs(0);
+    run_jobs(7);
 }
 
 static atomic_bool let_go;
@@ -134,11 +143,50 @@ static void never(struct job *job)
     fail_msg("a job came back from an abandoned pool");
 }
 
+static int recalled;
+
+static void on_recalled(struct job *job)
+{
+    (void)job;
+    recalled++;
+}
+
+static void on_hung(struct job *job)
+{
+    (void)job;
+    if (++f.done == THREADS + 1)
+        workers_stop(f.workers, on_stopped, &f);
+}
+
+/* What no worker has begun comes back, but what must not; and there is room for others then. */
+static void test_recall(void **state)
+{
+    struct job jobs[THREADS + 5];
+    (void)state;
+    start(5);
+    for (int i = 0; i < THREADS + 5; i++) {
+        jobs[i] = (struct job){.work = hang, .on_done = on_hung, .on_recalled = i == THREADS + 2 ? NULL : on_recalled};
+        workers_submit(f.workers, &jobs[i]);
+        while (i < THREADS && f.ran <= i)
+            usleep(1000);
+    }
+    assert_int_equal(workers_room(f.workers), 0);
+    assert_int_equal(workers_free(f.workers), 0);
+    workers_recall(f.workers);
+    assert_int_equal(recalled, 4);
+    assert_int_equal(workers_room(f.workers), 4);
+    let_go = true;
+    uv_run(&f.loop, UV_RUN_DEFAULT);
+    assert_int_equal(f.ran, THREADS + 1);
+    assert_int_equal(uv_loop_close(&f.loop), 0);
+    let_go = false;
+}
+
 static void test_abandon(void **state)
 {
     static struct job jobs[THREADS]; /* they outlive the test, as an abandoned job does */
     (void)state;
-    start();
+    start(0);
     for (int i = 0; i < THREADS; i++) {
         jobs[i].work = i == 0 ? hang : work;
         jobs[i].on_done = never;
@@ -164,6 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_jobs),
+        cmocka_unit_test(test_recall),
         cmocka_unit_test(test_abandon),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,21 +49,6 @@ static void key(const struct event *e, struct buf *out)
     buf_add(out, e->campaign_id.b, sizeof e->campaign_id.b);
 }
 
-/* Nothing in Postgres, but the transactions that every run has. */
-static bool apply(struct run *run, PGresult **failed)
-{
-    (void)failed;
-    for (size_t i = 0; i < run->count; i++)
-        run->records[i]->call = true;
-    return true;
-}
-
-static bool settle(struct run *run, PGresult **failed)
-{
-    (void)run, (void)failed;
-    return true;
-}
-
 static void call(struct run *run)
 {
     for (size_t i = 0; i < run->count && sleep_us > 0; i++)
@@ -82,10 +67,7 @@ static struct handler handler = {
     .types = UINT32_MAX,
     .gathers = gathers,
     .key = key,
-    .apply = apply,
     .call = call,
-    .settle = settle,
-    .give_up = settle,
 };
 
 /* --- the loop --------------------------------------------------------------------------------------------------- */
