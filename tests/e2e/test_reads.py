@@ -314,7 +314,7 @@ def test_rewards(env, api):
     earn(env, w, 2, 1, 1), earn(env, w, 2, 2, 3)
     items = api.read_all(f"{w.id}/rewards")
     assert [i["reward_id"] for i in items] == made and [i["earned"] for i in items] == [0, 2, 0]
-    assert list(items[1]) == ["reward_id", "campaign_id", "name", "delivery", "url", "message", "stock", "threshold", "earned", "created_at"]
+    assert list(items[1]) == ["reward_id", "campaign_id", "name", "delivery", "url", "message", "stock", "threshold", "earned", "released", "created_at"]
     assert (items[1]["delivery"], items[1]["url"], items[1]["threshold"], items[1]["stock"]) == ("webhook", "https://x.example/", 3, 50)
     assert api.read_all(f"{w.id}/rewards", limit=1) == items
     assert "hidden" not in api.read(f"{w.id}/rewards").text
