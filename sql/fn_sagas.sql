@@ -137,7 +137,7 @@ begin
     from due d where d.campaign is not null),
   campaign as (
     select (select c from campaigns c where c.no = d.campaign order by c.no limit 1) as c from due d where d.campaign is not null)
-  select (x.c).id from campaign x where (x.c).deleted_at is null limit p_limit;
+  select (x.c).id from campaign x where (x.c).id is not null and (x.c).deleted_at is null limit p_limit;
 end
 $$;
 
@@ -161,9 +161,9 @@ begin
   v_events := saga_ends_happened(p, c, v_due, (cardinality(v_due) = v_rows)::int);
 
   update sagas s
-  set state = case s.state when 'delivered' then 'confirmed' else 'released' end, changed_at = e.at, end_event_id = e.event_id
-  from unnest(v_due) with ordinality as g (id, ord) join unnest(v_events) with ordinality as e on e.ordinality = g.ord
-  where s.user_reward_id = g.id;
+  set state = case s.state when 'delivered' then 'confirmed' else 'released' end, changed_at = v_events[1].at,
+      end_event_id = v_events[array_position(v_due, s.user_reward_id)].event_id
+  where s.user_reward_id = any (v_due);
   insert into reward_releases (campaign, reward, m, n, place, released_at)
   select s.campaign, s.reward, reward_released(s.campaign, s.reward) + row_number() over (partition by s.reward order by g.ord),
          s.n, s.place, s.changed_at

@@ -441,7 +441,8 @@ PAGES = {  # every page there is: of a campaign, a user, and a cursor in the mid
     "referrals": "read_user_referrals({account}, '{campaign}', '{user}', 50, null, null)",
     "referrals-verified": "read_user_referrals({account}, '{campaign}', '{user}', 50, null, 'verified')",
     "rewards": "read_rewards({account}, '{campaign}', 50, null)",
-    "user-rewards": "read_user_rewards({account}, '{campaign}', '{user}', 50, null, true)",
+    "user-rewards": "read_user_rewards({account}, '{campaign}', '{user}', 50, null, null, true)",
+    "sagas": "read_sagas({account}, '{campaign}', 50, null, null, null)",
     "campaign": "read_campaign({account}, '{campaign}')",
     "user": "read_user({account}, '{campaign}', '{user}', true)",
 }

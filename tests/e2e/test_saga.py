@@ -1,12 +1,14 @@
 """The saga of an earned reward: reserved with the stock, delivered and confirmed, or given up and released. Whatever happens on
 the way, it ends in exactly one of the two, and the stock is what is left."""
 
+import contextlib
 import json
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from lib.env import ACCOUNT_EMAIL
@@ -16,6 +18,7 @@ from lib.webhook import WebhookTarget
 
 SETTINGS = {"RETRY_BASE_MS": 20, "RETRY_MAX_MS": 200, "WEBHOOK_TIMEOUT_MS": 60000, "WEBHOOK_ALLOW_PRIVATE": "on", "SAGA_POLL_MS": 50}
 ENDS = ("reward.delivered", "reward.released")
+NEVER_MS = 3600000
 LOCK_CLASS = 1953064037  # of the shards' locks
 
 
@@ -278,7 +281,7 @@ def test_kill_9_while_delivering(make_shop):
 
 @pytest.mark.parametrize("answer, before, after", [(200, "delivered", "confirmed"), (410, "compensating", "released")])
 def test_kill_9_before_the_lane(make_shop, answer, before, after):
-    shop = make_shop(GROUPS_ENABLED="all", SAGA_POLL_MS=60000)
+    shop = make_shop(GROUPS_ENABLED="all", SAGA_POLL_MS=NEVER_MS)
     shop.target.plan("/hook", answer)
     shop.grant(shop.user(), shop.reward())
     shop.wait_states(**{before: 1})
@@ -287,15 +290,35 @@ def test_kill_9_before_the_lane(make_shop, answer, before, after):
     end_once(shop, after)
 
 
+@contextlib.contextmanager
+def shard_locked(env):
+    """The campaign's shard is locked by a session that is at work: one that only waits is ended by the lanes."""
+    with env.db() as connection:
+        connection.execute("select pg_advisory_lock(%s, (select shard from campaigns))", (LOCK_CLASS,))
+
+        def work():
+            with contextlib.suppress(psycopg.errors.QueryCanceled):
+                connection.execute("select pg_sleep(600)")
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        wait_until(lambda: env.value("select count(*) from pg_stat_activity where state = 'active' and query like %s "
+                                     "and pid = %s", "select pg_sleep%", connection.info.backend_pid), 20, "it sleeps")
+        try:
+            yield
+        finally:
+            connection.cancel()
+            thread.join()
+
+
 @pytest.mark.parametrize("answer, after", [(200, "confirmed"), (410, "released")])
 def test_kill_9_within_the_lane(make_shop, answer, after):
     """The lane's transaction is on its way when its process dies, and may be committed after that."""
-    shop = make_shop(GROUPS_ENABLED="all", SAGA_POLL_MS=60000)
+    shop = make_shop(GROUPS_ENABLED="all", SAGA_POLL_MS=NEVER_MS)
     shop.target.plan("/hook", answer)
     shop.grant(shop.user(), shop.reward())
     wait_until(lambda: shop.states().keys() & {"delivered", "compensating"}, 30, "it is delivered, or not")
-    with shop.env.db() as connection:
-        connection.execute("select pg_advisory_lock(%s, (select shard from campaigns))", (LOCK_CLASS,))
+    with shard_locked(shop.env):
         driver = shop.env.start(GROUPS_ENABLED="none", SAGA_POLL_MS=50)
         wait_until(lambda: shop.env.value("select count(*) from pg_locks where locktype = 'advisory' and not granted and classid = %s "
                                           "and database = (select oid from pg_database where datname = current_database())",
@@ -341,13 +364,14 @@ def test_deadline_between_attempts(make_shop):
 
 def test_deadline_during_an_attempt(make_shop):
     """What may get through is not released, however late it is."""
-    shop = make_shop(REWARD_DEADLINE_SECONDS=1)
+    shop = make_shop(REWARD_DEADLINE_SECONDS=0)
     shop.target.plan("/hook", "hang")
     shop.grant(shop.user(), shop.reward())
     shop.target.wait()
+    driver = shop.env.start(GROUPS_ENABLED="none", REWARD_DEADLINE_SECONDS=1)
 
     def looks():
-        return shop.service.metric("tidings_read_seconds_count", query="sagas_due")
+        return driver.metric("tidings_read_seconds_count", query="sagas_due")
 
     wait_until(lambda: shop.env.value("select earned_at < now() - interval '2 seconds' from sagas"), 20, "the deadline has passed")
     before = looks()
@@ -374,7 +398,7 @@ def test_discarded_dead_letters_are_released(make_shop):
 
 def test_dead_letters_retried_in_time(make_shop):
     """Before the lane has taken the reward back, a retry is one; afterwards the dead letter just goes."""
-    shop = make_shop(SAGA_POLL_MS=60000)
+    shop = make_shop(SAGA_POLL_MS=NEVER_MS)
     shop.target.plan("/hook", 410, 200)
     user, reward = shop.user(), shop.reward()
     shop.grant(user, reward)
@@ -413,7 +437,7 @@ def test_earned_before_there_were_sagas(make_shop):
 
 
 def test_deleted_campaigns_have_none(make_shop):
-    shop = make_shop(SAGA_POLL_MS=60000, PURGE_DELAY_SECONDS=0, UPKEEP_INTERVAL_MS=100)
+    shop = make_shop(SAGA_POLL_MS=NEVER_MS, PURGE_DELAY_SECONDS=0, UPKEEP_INTERVAL_MS=100)
     shop.target.plan("/hook", 410)
     shop.grant(shop.user(), shop.reward())
     shop.wait_states(compensating=1)

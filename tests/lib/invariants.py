@@ -211,21 +211,24 @@ def check_value(e, raw, value):
 
 def check_answers(events, ledger):
     """What was answered against what is there, per campaign."""
-    heads, unasked = defaultdict(int), defaultdict(set)
+    types = defaultdict(dict)  # by campaign and version
     for e in events:
         if e.campaign_id:
-            heads[e.campaign_id] = max(heads[e.campaign_id], e.version)
-        if e.type in UNASKED:
-            unasked[e.campaign_id].add(e.version)
+            types[e.campaign_id][e.version] = e.type
     with ledger.lock:
         faults = list(ledger.faults)
         for campaign, claims in ledger.claims.items():
-            faults += check_claims(campaign, claims, heads[campaign], campaign in ledger.accounted,
-                                   ledger.unknown.get(campaign, []), unasked[campaign])
+            found = types[campaign]
+            unasked = {v for v in found if found[v] in UNASKED}
+            head = max(found, default=0)
+            # Of what was purged nobody knows whether it was asked for.
+            purged = set(range(1, head + 1)) - found.keys()
+            faults += check_claims(campaign, claims, head, campaign in ledger.accounted, ledger.unknown.get(campaign, []), unasked,
+                                   purged)
     return faults
 
 
-def check_claims(campaign, claims, head, accounted, unknown, unasked=frozenset()):
+def check_claims(campaign, claims, head, accounted, unknown, unasked, purged):
     """Every claimed version exists, none is claimed twice; of an accounted campaign each is claimed, but for what actions
     without a known outcome may have left, and but for what nobody asked for, which nobody may claim."""
     faults = []
@@ -241,7 +244,7 @@ def check_claims(campaign, claims, head, accounted, unknown, unasked=frozenset()
             elif version in unasked:
                 faults.append(f"campaign {campaign}: {claim} counts version {version}, which is no answer's")
             owner[version] = claim
-    loose = [v for v in range(1, head + 1) if v not in owner and v not in unasked]
+    loose = [v for v in range(1, head + 1) if v not in owner and v not in unasked | purged]
     if accounted and loose and not unknown:
         faults.append(f"campaign {campaign}: versions {abridged(loose)} are in the table, but no answer counts them")
     return faults
