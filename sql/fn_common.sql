@@ -54,7 +54,7 @@ begin
   from (select w.id as reward_id, p_campaign as campaign_id, w.name, w.delivery, w.url, w.message, w.stock, w.threshold,
                coalesce((select u.n from user_rewards u where u.campaign = w.campaign and u.reward = w.no
                          order by u.campaign desc, u.reward desc, u.n desc limit 1), 0) as earned,
-               rfc3339(w.created_at) as created_at) x);
+               reward_released(w.campaign, w.no) as released, rfc3339(w.created_at) as created_at) x);
 end $$;
 
 -- A referral as the API shows it, JSON text.
@@ -73,23 +73,28 @@ begin
                       order by y.campaign, y.referred limit 1) as at) v) x);
 end $$;
 
--- An earned reward as the API shows it, JSON text. Why a delivery failed is for the account alone.
+-- An earned reward as the API shows it, JSON text. Why a delivery failed is for the account alone. What is given up is 'failed'
+-- until it is released.
 create or replace function user_reward_item(p_campaign uuid, e user_rewards, p_secret boolean) returns text
 language plpgsql stable as $$
 begin
   return (
   select case when p_secret then left(y.item, -1) || ',"error":' || coalesce(to_json(y.error)::text, 'null') || '}' else y.item end
   from (
-    select row_to_json(x)::text as item, (d.d).error as error
-    from (select (select d from deliveries d where d.user_reward_id = e.id order by d.user_reward_id limit 1) as d offset 0) d,
+    select row_to_json(x)::text as item, coalesce((d.s).reason, (d.d).error) as error
+    from (select (select d from deliveries d where d.user_reward_id = e.id order by d.user_reward_id limit 1) as d,
+                 (select s from sagas s where s.user_reward_id = e.id order by s.user_reward_id limit 1) as s offset 0) d,
     lateral (
       select e.id as user_reward_id,
              (select u.id from users u where u.campaign = e.campaign and u.place = e.place
               order by u.campaign, u.place limit 1) as user_id,
              p_campaign as campaign_id, w.w_id as reward_id, w.name, w.delivery,
-             case (d.d).status when 'sending' then 'sending' when 'delivered' then 'delivered' when 'discarded' then 'delivered'
-               when 'failed' then 'failed' when 'expired' then 'failed' else 'pending' end as status,
-             rfc3339(e.earned_at) as earned_at, rfc3339((d.d).delivered_at) as delivered_at, coalesce((d.d).attempts, 0) as attempts
+             case when (d.s).state = 'released' then 'released' when (d.s).state = 'compensating' then 'failed'
+               else case (d.d).status when 'sending' then 'sending' when 'delivered' then 'delivered' when 'discarded' then 'delivered'
+                 when 'failed' then 'failed' when 'expired' then 'failed' else 'pending' end end as status,
+             rfc3339(e.earned_at) as earned_at, rfc3339((d.d).delivered_at) as delivered_at,
+             case when (d.s).state = 'released' then rfc3339((d.s).changed_at) end as released_at,
+             coalesce((d.d).attempts, 0) as attempts
       from (select (w.w).id as w_id, (w.w).name as name, (w.w).delivery as delivery
             from (select (select r from rewards r where r.campaign = e.campaign and r.no = e.reward
                           order by r.campaign, r.no limit 1) as w offset 0) w) w) x) y);

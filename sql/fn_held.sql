@@ -229,10 +229,16 @@ begin
   update mails m set status = 'sending', error = null
   from dead_letters d
   where d.id = any (v_ids) and d.grp = 'email-workers' and d.state = 'dead' and m.event_id = d.event_id and m.status = 'failed';
+  -- What has been released stays so: the record finds that, and goes.
+  update sagas s set state = 'delivering', reason = null, changed_at = clock_timestamp()
+  from dead_letters d
+  where d.id = any (v_ids) and d.grp = 'reward-workers' and d.state = 'dead' and s.user_reward_id = dead_letter_reward(d)
+    and s.event_id = d.event_id and s.state = 'compensating';
   update deliveries v set status = 'sending', error = null
   from dead_letters d
   where d.id = any (v_ids) and d.grp = 'reward-workers' and d.state = 'dead' and v.user_reward_id = dead_letter_reward(d)
-    and v.status = 'failed';
+    and v.status = 'failed'
+    and (select s.state from sagas s where s.user_reward_id = v.user_reward_id) is distinct from 'released';
   return query
     update dead_letters d
     set state = 'retry', attempts = 0, next_at = now(), leased_until = null, failed_at = null, blocked_at = null
@@ -256,6 +262,10 @@ begin
   update mails m set status = 'failed', error = 'discarded by an operator'
   from dead_letters d
   where d.id = any (v_ids) and d.grp = 'email-workers' and m.event_id = d.event_id and m.status = 'sending';
+  update sagas s set state = 'compensating', reason = 'discarded by an operator', calling_until = null, changed_at = clock_timestamp()
+  from dead_letters d
+  where d.id = any (v_ids) and d.grp = 'reward-workers' and s.user_reward_id = dead_letter_reward(d) and s.event_id = d.event_id
+    and s.state in ('reserved', 'delivering');
   update deliveries v set status = 'failed', error = 'discarded by an operator'
   from dead_letters d
   where d.id = any (v_ids) and d.grp = 'reward-workers' and v.user_reward_id = dead_letter_reward(d) and v.status = 'sending';

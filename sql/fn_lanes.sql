@@ -54,9 +54,10 @@ begin
   end loop;
 end $$;
 
--- The k-th event of an action: the base id with k in its last four bits.
+-- The k-th event of an action: the base id with k in its last byte. Where that begins with 0 it is left as it is: before there
+-- were actions with more than 16 events, only the last four bits were free.
 create or replace function event_id_at(p_base uuid, p_k int) returns uuid language sql immutable as $$
-  select overlay(p_base::text placing to_hex(p_k) from 36)::uuid
+  select overlay(p_base::text placing to_hex(p_k) from case when p_k < 16 then 36 else 35 end)::uuid
 $$;
 
 -- An id that carries a number in its last four bytes.
@@ -434,7 +435,7 @@ begin
   found as (
     select g.o::int as o, e.*, first_value(e.type) over w as first_type, first_value(e.data) over w as first_data
     from unnest(p_event) with ordinality as g(event, o)
-    join later e on left(e.id::text, 35) = left(g.event::text, 35)
+    join later e on left(e.id::text, 34) = left(g.event::text, 34)
     window w as (partition by g.o order by e.seq)),
   about as materialized (
     select f.*, (select x from campaigns x where x.no >= f.aggregate order by x.no limit 1) as c, -- its own: campaigns stay

@@ -22,7 +22,8 @@ begin
     when 6 then act_create_referral(p, c)
     when 7 then act_verify_referral(p, c)
     when 8 then act_create_reward(p, c)
-    when 9 then act_grant_reward(p, c) end;
+    when 9 then act_grant_reward(p, c)
+    when 11 then act_end_sagas(p, c) end;
 end $$;
 
 -- --- what they share -------------------------------------------------------------------------------------------------
@@ -369,24 +370,32 @@ begin
   return array[with_extra(r, reward_answer(c.id, w))];
 end $$;
 
--- A user earns a reward that it has not earned and of which something is left.
-create or replace function earn(c campaigns, w rewards, u_id uuid, u_place int, p_of int, p_base uuid, p_k int,
+-- A user earns a reward that it does not have and of which something is left: `reward.earned`, and `reward.exhausted` if that
+-- was the last of it, as events p_k and after of the action. p_nth: the action's rewards before it.
+create or replace function earn(c campaigns, w rewards, u_id uuid, u_place int, p_of int, p_base uuid, p_k int, p_nth int,
                                 p_object uuid, p_object_place int)
-returns lane_row language plpgsql volatile as $$
+returns lane_row[] language plpgsql volatile as $$
 declare
   -- Several rewards of one action differ before the place.
-  v_id constant uuid := overlay(id_with_place(p_base, u_place)::text placing to_hex(p_k) from 28)::uuid;
+  v_id constant uuid := overlay(id_with_place(p_base, u_place)::text placing to_hex(p_nth) from 28)::uuid;
+  v_n constant int := reward_earned(w) + 1;
   r lane_row;
 begin
   r := happened(p_of, p_base, p_k, c, 5,
                 '{"user_reward_id":"' || v_id || '","user_id":"' || u_id || '","campaign_id":"' || c.id
                   || '","reward_id":"' || w.id || '"}', coalesce(p_object, v_id), p_object_place);
-  insert into user_rewards (campaign, reward, n, place, id, earned_at)
-  values (c.no, w.no, reward_earned(w) + 1, u_place, v_id, r.at);
-  return r;
+  insert into user_rewards (campaign, reward, n, place, id, earned_at) values (c.no, w.no, v_n, u_place, v_id, r.at);
+  insert into sagas (user_reward_id, campaign, reward, n, place, event_id, state, earned_at, changed_at)
+  values (v_id, c.no, w.no, v_n, u_place, r.event_id, 'reserved', r.at, r.at);
+  if w.stock is null or in_stock(w) then
+    return array[r];
+  end if;
+  return array[r, happened(p_of, p_base, p_k + 1, c, 14,
+                           '{"reward_id":"' || w.id || '","campaign_id":"' || c.id || '","stock":' || w.stock || '}',
+                           coalesce(p_object, v_id), p_object_place)];
 end $$;
 
--- How often a reward was earned.
+-- How often a reward was earned, what came back since included.
 create or replace function reward_earned(w rewards) returns int language plpgsql volatile as $$
 begin
   return (
@@ -394,17 +403,32 @@ begin
                    order by e.campaign desc, e.reward desc, e.n desc limit 1), 0));
 end $$;
 
-create or replace function earned_before(w rewards, p_place int) returns uuid language plpgsql volatile as $$
+create or replace function in_stock(w rewards) returns boolean language plpgsql volatile as $$
 begin
-  return (
-  select e.id from user_rewards e where e.campaign = w.campaign and e.place = p_place and e.reward = w.no
-  order by e.campaign, e.place, e.reward limit 1);
+  return w.stock is null or reward_earned(w) - reward_released(w.campaign, w.no) < w.stock;
 end $$;
 
--- Whether a user who has reached the threshold gets it: something is left, and it is the first time.
+-- The last time that a user earned a reward; id is null if there was none.
+create or replace function earned_before(w rewards, p_place int) returns user_rewards language plpgsql volatile as $$
+begin
+  return (
+  select e from user_rewards e where e.campaign = w.campaign and e.place = p_place and e.reward = w.no
+  order by e.campaign desc, e.place desc, e.reward desc, e.n desc limit 1);
+end $$;
+
+-- Whether it was taken back since.
+create or replace function was_released(e user_rewards) returns boolean language plpgsql volatile as $$
+begin
+  return (
+  select r.m from reward_releases r where r.campaign = e.campaign and r.place = e.place and r.reward = e.reward and r.n = e.n
+  order by r.campaign, r.place, r.reward, r.n limit 1) is not null;
+end $$;
+
+-- Whether a user who has reached the threshold gets it: something is left, and it is the first time. What could not be
+-- delivered once is not earned again by itself.
 create or replace function can_earn(w rewards, p_place int) returns boolean language plpgsql volatile as $$
 begin
-  return coalesce(reward_earned(w) < w.stock, true) and earned_before(w, p_place) is null;
+  return in_stock(w) and (earned_before(w, p_place)).id is null;
 end $$;
 
 -- The rewards that verified referrals bring: p_rows are the events that just happened. A reward is earned when the referrer
@@ -412,7 +436,9 @@ end $$;
 create or replace function earn_rewards(p_rows lane_row[]) returns lane_row[] language plpgsql volatile as $$
 declare
   v_rows lane_row[] := '{}';
+  v_earned lane_row[];
   v_events int;
+  v_nth int;
   f record;
   c campaigns;
   w rewards;
@@ -428,6 +454,7 @@ begin
   loop
     select * into c from campaigns x where x.id = f.campaign order by x.id limit 1;
     v_events := (select count(*) from unnest(p_rows) r where r.of_action = f.of_action and r.seq is not null);
+    v_nth := 0;
     for w in
       select * from rewards x
       where x.campaign = c.no and x.threshold <= (select v.n from verified_referrals v where v.campaign = c.no and v.referred = f.referred
@@ -435,8 +462,10 @@ begin
       order by x.campaign, x.no
     loop
       continue when not can_earn(w, number_of(f.referrer));
-      v_rows := v_rows || earn(c, w, f.referrer, number_of(f.referrer), f.of_action, f.event_id, v_events, f.object_id, f.place);
-      v_events := v_events + 1;
+      v_earned := earn(c, w, f.referrer, number_of(f.referrer), f.of_action, f.event_id, v_events, v_nth, f.object_id, f.place);
+      v_rows := v_rows || v_earned;
+      v_events := v_events + cardinality(v_earned);
+      v_nth := v_nth + 1;
     end loop;
   end loop;
   return v_rows;
@@ -447,8 +476,8 @@ create or replace function act_grant_reward(p act, c campaigns) returns lane_row
 declare
   u users;
   w rewards;
-  v_before uuid;
-  r lane_row;
+  v_before user_rewards;
+  v_rows lane_row[];
   e user_rewards;
 begin
   u := user_of(c.no, p.subject);
@@ -462,16 +491,15 @@ begin
     return outcome(p, 16);
   end if;
   v_before := earned_before(w, u.place);
-  if v_before is not null then
-    return outcome(p, 18, v_before);
+  if v_before.id is not null and not was_released(v_before) then
+    return outcome(p, 18, v_before.id);
   end if;
-  if reward_earned(w) >= w.stock then
+  if not in_stock(w) then
     return outcome(p, 17);
   end if;
-  r := earn(c, w, u.id, u.place, p.of_action, p.event, 0, null, u.place);
-  select * into e from user_rewards x where x.campaign = c.no and x.place = u.place and x.reward = w.no
-  order by x.campaign, x.place, x.reward limit 1;
-  return array[with_extra(r, user_reward_item(c.id, e, true))];
+  v_rows := earn(c, w, u.id, u.place, p.of_action, p.event, 0, 0, null, u.place);
+  e := earned_before(w, u.place);
+  return with_extra(v_rows[1], user_reward_item(c.id, e, true)) || v_rows[2:];
 end $$;
 
 -- --- upkeep ----------------------------------------------------------------------------------------------------------
@@ -530,6 +558,8 @@ begin
     delete from user_rewards e where e.campaign = c.no and e.place > q.place and e.place <= q.place + p_rows returning e.id)
   select array_agg(g.id) into v_rewards from gone g;
   delete from deliveries d where d.user_reward_id = any (v_rewards);
+  delete from sagas s where s.user_reward_id = any (v_rewards);
+  delete from reward_releases r where r.campaign = c.no and r.place > q.place and r.place <= q.place + p_rows;
   delete from users x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
   delete from referrals x where x.campaign = c.no and x.referred > q.place and x.referred <= q.place + p_rows;
   delete from verifications x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;

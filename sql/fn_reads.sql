@@ -264,17 +264,17 @@ returns table (item text, cursor text, rest text, known boolean) language sql st
   where c.id = p_campaign and c.account = p_account and c.deleted_at is null
 $$;
 
--- What a user has earned, by the rewards' numbers, which are the cursor too.
-create or replace function read_user_rewards(p_account int, p_campaign uuid, p_user uuid, p_limit int, p_after int,
+-- What a user has earned, by the rewards' numbers and, of one that was earned again, in that order; both are the cursor.
+create or replace function read_user_rewards(p_account int, p_campaign uuid, p_user uuid, p_limit int, p_reward int, p_n int,
                                              p_private boolean)
 returns table (item text, cursor text, rest text, known boolean) language sql stable as $$
-  select case when (f.e).reward is not null then user_reward_item(c.id, f.e, p_private) end, (f.e).reward::text, null,
+  select case when (f.e).reward is not null then user_reward_item(c.id, f.e, p_private) end, (f.e).reward || '.' || (f.e).n, null,
          u.place is not null
   from campaigns c
   left join users u on u.campaign = c.no and u.place = number_of(p_user) and u.id = p_user
   left join lateral (select e from user_rewards e
-                     where (e.campaign, e.place, e.reward) > (c.no, u.place, coalesce(p_after, 0))
-                       and (e.campaign, e.place, e.reward) < (c.no, u.place, 2147483647)
-                     order by e.campaign, e.place, e.reward limit p_limit + 1) f on true
+                     where (e.campaign, e.place, e.reward, e.n) > (c.no, u.place, coalesce(p_reward, 0), coalesce(p_n, 0))
+                       and (e.campaign, e.place, e.reward, e.n) < (c.no, u.place, 2147483647, 0)
+                     order by e.campaign, e.place, e.reward, e.n limit p_limit + 1) f on true
   where c.id = p_campaign and c.account = p_account and c.deleted_at is null
 $$;

@@ -135,8 +135,10 @@ begin
     select g.*,
            case p_group
              when 'email-workers' then (select m.status from mails m where m.event_id = g.event)
-             when 'reward-workers' then (select d.status from deliveries d
-                                         where d.user_reward_id = g.subject and d.event_id = g.event)
+             when 'reward-workers' then coalesce(
+               (select case when s.state in ('compensating', 'released') then 'failed' end from sagas s
+                where s.user_reward_id = g.subject and s.event_id = g.event),
+               (select d.status from deliveries d where d.user_reward_id = g.subject and d.event_id = g.event))
              else (select 'handled' from handled h where h.grp = p_group and h.event_id = g.event) end as status
     from unnest(p_events, p_subjects, p_aggregates, p_partitions, p_offsets) with ordinality
          as g (event, subject, aggregate, partition, "offset", ord))
@@ -209,8 +211,56 @@ begin
     order by d.user_reward_id limit p_limit)
   select coalesce((select p.id from page p order by p.id desc limit 1), p_after), (select count(*)::int from page),
          array(select p.id from page p
-               where (select e.id from user_rewards e where e.campaign = p.campaign and e.place = p.place and e.reward = p.reward
-                      order by e.campaign, e.place, e.reward limit 1) is distinct from p.id);
+               where not exists (select from user_rewards e where e.campaign = p.campaign and e.place = p.place
+                                                              and e.reward = p.reward and e.id = p.id));
+end $$;
+
+-- The next page of sagas, and those of it that contradict the other tables: of nothing that was earned; delivered, and the delivery
+-- is not; released, and the delivery was made; released, and the unit is not back, or the other way round.
+create or replace function verify_sagas(p_after uuid, p_limit int, p_campaign int)
+returns table (last uuid, sagas int, strays uuid[])
+language plpgsql stable
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with page as materialized (
+    select s.user_reward_id as id, s.campaign, s.reward, s.place, s.n, s.state from sagas s
+    where s.user_reward_id > p_after and (p_campaign is null or s.campaign = p_campaign)
+    order by s.user_reward_id limit p_limit),
+  seen as materialized (
+    select p.id, p.state,
+           (select e.id from user_rewards e where e.campaign = p.campaign and e.reward = p.reward and e.n = p.n
+            order by e.campaign, e.reward, e.n limit 1) as earned,
+           (select d.status in ('delivered', 'discarded') from deliveries d where d.user_reward_id = p.id
+            order by d.user_reward_id limit 1) as delivered,
+           (select r.m from reward_releases r
+            where r.campaign = p.campaign and r.place = p.place and r.reward = p.reward and r.n = p.n
+            order by r.campaign, r.place, r.reward, r.n limit 1) is not null as back
+    from page p)
+  select coalesce((select p.id from page p order by p.id desc limit 1), p_after), (select count(*)::int from page),
+         array(select x.id from seen x
+               where x.earned is distinct from x.id or x.state in ('delivered', 'confirmed') and not x.delivered
+                  or x.state in ('compensating', 'released') and x.delivered or (x.state = 'released') <> x.back);
+end $$;
+
+-- Of these events that end sagas (reward.delivered, reward.released), those that are not the one end of theirs.
+create or replace function verify_saga_ends(p_events uuid[], p_types int[], p_subjects uuid[], p_aggregates int[])
+returns setof int
+language plpgsql stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+begin
+  return query
+  select g.ord::int
+  from unnest(p_events, p_types, p_subjects, p_aggregates) with ordinality as g (event, type, subject, aggregate, ord)
+  where not coalesce((select s.end_event_id = g.event and s.state = case g.type when 15 then 'confirmed' else 'released' end
+                      from sagas s where s.user_reward_id = g.subject), false)
+    and not exists (select from campaigns c where c.no = g.aggregate and c.deleted_at is not null)
+  order by g.ord;
 end $$;
 
 -- Of a user: how many verified referrals there are (null: none), and whether the row of the leaderboard is what they make of

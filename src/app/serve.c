@@ -24,6 +24,7 @@
 #include "store/hosts.h"
 #include "store/lanes.h"
 #include "store/reader.h"
+#include "store/sagas.h"
 #include "store/schema.h"
 #include "store/upkeep.h"
 
@@ -42,6 +43,7 @@ struct app {
     struct reader *reader;
     struct upkeep *upkeep;
     struct hosts *hosts;
+    struct sagas *sagas;
     struct relay *relay;         /* NULL until the installation is known */
     struct consumers *consumers; /* likewise */
 
@@ -266,8 +268,9 @@ static void on_http_stopped(void *arg)
 {
     struct app *a = arg;
     a->http = NULL;
-    a->stop_parts = 4;
+    a->stop_parts = 5;
     upkeep_stop(a->upkeep, on_writers_stopped, a);
+    sagas_stop(a->sagas, on_writers_stopped, a);
     hosts_stop(a->hosts, on_writers_stopped, a);
     lanes_stop(a->lanes, stop_deadline(a, 60), on_writers_stopped, a);
     reader_stop(a->reader, stop_deadline(a, 60), on_writers_stopped, a);
@@ -326,6 +329,7 @@ static bool start(struct app *a, char *why, size_t why_size)
     a->lanes = lanes_start(&a->loop, a->config, on_commit, on_past_lost, a);
     a->reader = reader_start(&a->loop, a->config);
     a->upkeep = upkeep_start(&a->loop, a->config, a->lanes, &a->installation);
+    a->sagas = sagas_start(&a->loop, a->config, a->lanes, a->reader);
     a->hosts = hosts_start(&a->loop, a->config, a->reader);
     a->http = http_start(&a->loop,
                          &(struct http_options){.config = a->config,

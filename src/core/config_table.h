@@ -76,6 +76,8 @@
   X(templates_dir, "TEMPLATES_DIR", STR, 1, 4096, NULL, "directory of mail templates that replace the built-in ones")  \
   X(webhook_timeout_ms, "WEBHOOK_TIMEOUT_MS", INT, 100, 60000, "10000", "time for one call of a reward's webhook in ms")   \
   X(webhook_allow_private, "WEBHOOK_ALLOW_PRIVATE", ENUM, 0, 0, "off", "off|on: whether webhooks may go to loopback, private and other special addresses") \
+  X(reward_deadline_s, "REWARD_DEADLINE_SECONDS", INT, 0, 31536000, "604800", "time from the earning of a reward after which it is released if it could not be delivered, in seconds; longer than RETRY_MAX_AGE_SECONDS; 0: never") \
+  X(saga_poll_ms, "SAGA_POLL_MS", INT, 10, 3600000, "200", "how often rewards are looked for whose delivery has ended, or whose deadline has passed, in ms") \
   X(shards, "SHARDS", INT, 1, 1024, "10", "hash classes of aggregates; fixed at the first migrate")                    \
   X(log_level, "LOG_LEVEL", ENUM, 0, 0, "info", "debug|info|warn|error: least level that is logged")                  \
   X(log_format, "LOG_FORMAT", ENUM, 0, 0, "logfmt", "logfmt|json: format of the log on standard error")                \

@@ -26,7 +26,10 @@
   X(EVENT_CAMPAIGN_CLOSED,    9, "campaign.closed",            NULL,          "campaign_id", "")                      \
   X(EVENT_CAMPAIGN_DELETED,  10, "campaign.deleted",           NULL,          "campaign_id", "")                      \
   X(EVENT_VERIFICATION_REQUESTED, 11, "user.verification_requested", "user_id", "user_id campaign_id", "email:s")     \
-  X(EVENT_REWARD_CREATED,    12, "reward.created",             NULL,          "reward_id campaign_id", "name:s")
+  X(EVENT_REWARD_CREATED,    12, "reward.created",             NULL,          "reward_id campaign_id", "name:s")        \
+  X(EVENT_REWARD_RELEASED,   13, "reward.released",            "account",     "user_reward_id user_id campaign_id reward_id", "reason:s") \
+  X(EVENT_REWARD_EXHAUSTED,  14, "reward.exhausted",           NULL,          "reward_id campaign_id", "stock:i")       \
+  X(EVENT_REWARD_DELIVERED,  15, "reward.delivered",           NULL,          "user_reward_id user_id campaign_id reward_id", "")
 /* clang-format on */
 
 enum event_type {

@@ -95,6 +95,11 @@ bool email_recipient(const struct event *e, struct uuid *user)
     return true;
 }
 
+bool email_about_reward(const struct event *e)
+{
+    return e->type == EVENT_REWARD_EARNED || e->type == EVENT_REWARD_RELEASED;
+}
+
 static void email_key(const struct event *e, struct buf *out)
 {
     struct uuid id = e->account_id;
@@ -127,7 +132,7 @@ static bool has_facts(struct record *record, const PGresult *r, int row)
                     to_user ? "user" : "account", id, campaign, to_user ? "user" : "account");
         return false;
     }
-    if (e->type == EVENT_REWARD_EARNED && PQgetisnull(r, row, REWARD)) {
+    if (email_about_reward(e) && PQgetisnull(r, row, REWARD)) {
         record_fail(record, OUTCOME_REJECT, "campaign %s has no reward %s", campaign, event_data_text(e, "reward_id"));
         return false;
     }
@@ -174,7 +179,7 @@ static bool read_facts(struct run *run, const char *id_suffix, PGresult **failed
             sql_array_text(&users, NULL);
             sql_array_text(&places, NULL);
         }
-        if (e->type == EVENT_REWARD_EARNED)
+        if (email_about_reward(e))
             sql_array_uuid(&rewards, event_data_uuid(e, "reward_id"));
         else
             sql_array_text(&rewards, NULL);
@@ -404,7 +409,7 @@ static void email_release(struct record *r)
 
 const struct handler email_handler = {
     .group = "email-workers",
-    .processes = "user.*, referral.verified, reward.earned, campaign.milestone_reached",
+    .processes = "user.*, referral.verified, reward.earned, reward.released, campaign.milestone_reached",
     .types = EMAIL_TYPES,
     .ordered = true,
     .pool_size = email_pool_size,

@@ -15,7 +15,8 @@
 
 #define EMAIL_TYPES                                                                                                    \
     (1u << EVENT_USER_SIGNED_UP | 1u << EVENT_USER_VERIFIED | 1u << EVENT_VERIFICATION_REQUESTED |                     \
-     1u << EVENT_REFERRAL_VERIFIED | 1u << EVENT_REWARD_EARNED | 1u << EVENT_MILESTONE_REACHED)
+     1u << EVENT_REFERRAL_VERIFIED | 1u << EVENT_REWARD_EARNED | 1u << EVENT_MILESTONE_REACHED |                       \
+     1u << EVENT_REWARD_RELEASED)
 
 /* What a mail is made of besides its event; read from the database. */
 struct mail_facts {
@@ -23,7 +24,7 @@ struct mail_facts {
     char *campaign_name;
     char *landing_url; /* or NULL */
     char *recipient;
-    char *reward;     /* the name of the reward that was earned, or NULL */
+    char *reward;     /* the name of the reward that it is about, or NULL */
     uint32_t place;   /* the recipient's; 0: the account */
     int64_t verified; /* the recipient's verified referrals */
     int64_t points_per_referral;
@@ -45,6 +46,9 @@ void email_texts_free(struct email_texts *t);
 void email_text(const struct email_texts *t, const struct config *config, const struct event *e,
                 const struct mail_facts *facts, const uint8_t code_key[16], int64_t now_s, struct buf *subject,
                 struct buf *body);
+
+/* Whether the event is about a reward, which its mail names. */
+bool email_about_reward(const struct event *e);
 
 /* The user that the mail goes to; false: it goes to the account. */
 bool email_recipient(const struct event *e, struct uuid *user);

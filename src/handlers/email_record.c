@@ -44,7 +44,7 @@ bool email_record(struct run *run, struct email_final *finals, size_t count, con
             sql_array_text(&arrays[USERS], NULL);
             sql_array_text(&arrays[PLACES], NULL);
         }
-        if (e->type == EVENT_REWARD_EARNED)
+        if (email_about_reward(e))
             sql_array_uuid(&arrays[REWARDS], event_data_uuid(e, "reward_id"));
         else
             sql_array_text(&arrays[REWARDS], NULL);

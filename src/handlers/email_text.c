@@ -12,7 +12,7 @@
 /* clang-format off */
 #define VALUES(X)                                                                                                      \
     X(campaign) X(email) X(position) X(verified_referrals) X(referral_code) X(referral_link) X(verify_link)            \
-    X(milestone) X(participants) X(reward)
+    X(milestone) X(participants) X(reward) X(reason)
 /* clang-format on */
 
 enum {
@@ -96,6 +96,7 @@ void email_text(const struct email_texts *t, const struct config *config, const 
         [VALUE_milestone] = e->type == EVENT_MILESTONE_REACHED ? event_data_text(e, "milestone") : NULL,
         [VALUE_participants] = participants,
         [VALUE_reward] = facts->reward,
+        [VALUE_reason] = e->type == EVENT_REWARD_RELEASED ? event_data_text(e, "reason") : NULL,
     };
     template_render(t->templates[e->type], values, subject, body);
     buf_free(&referral);

@@ -1,12 +1,14 @@
 /* reward-workers: each reward that is earned is delivered, by mail or by webhook, and has a row in `deliveries` for it.
  *
- *   apply   reads what the delivery is made of and enters the row as 'sending'
+ *   apply   reads what the delivery is made of and enters the row as 'sending', if its saga (docs/saga.md) is not being given up
  *   call    sends the mail, or makes the webhook's call; both have an id that stays the same, so that the far side can
  *           know a repeat
  *   settle  'delivered', 'failed' (rejected, or all attempts spent), or 'sending' still (tried again)
  *
  * A row that is 'sending' already was left by a crash or a failed attempt: the call is made (again). Any other row is
- * the memory that the event was handled. A reward is owed however late it is: there is no age at which it expires.
+ * the memory that the event was handled. A lane of the campaign ends the saga: confirms what was delivered, releases what
+ * has failed. One that nobody could deliver within REWARD_DEADLINE_SECONDS is given up; so that none is delivered after
+ * that, an attempt is a lease: call begins it within CALL_WITHIN_MS of apply, or not at all.
  *
  * One record is one run, so that a slow target holds up nobody else of its run; and one target has a share of the
  * workers at most (turns.h), so that it cannot hold up the group. The mail server is a target like others: when it is
@@ -32,6 +34,8 @@
 #define MAIL_AWAY_MIN_MS 500
 #define MAIL_AWAY_MAX_MS 5000
 #define MAIL_RECENT_US 2000000
+#define CALL_WITHIN_MS 10000
+#define LEASE_SPARE_MS 20000 /* what a call takes beyond its time-out, at worst */
 
 struct reward_worker {
     struct template *template;
@@ -44,6 +48,7 @@ struct reward_worker {
 /* record->state */
 struct reward_job {
     struct reward_facts facts;
+    int64_t begun_us;    /* clock_mono_us from which the lease counts, at the latest */
     int http_status;     /* of this attempt's answer; 0: none */
     const char *counted; /* what M_DELIVERIES counts when the run has ended; NULL: nothing */
 };
@@ -174,20 +179,29 @@ static bool is_wanted(const struct record *r)
     return r->state && r->outcome == OUTCOME_DONE;
 }
 
+static int64_t lease_ms(const struct config *c)
+{
+    int64_t call = c->smtp_timeout_ms > c->webhook_timeout_ms ? c->smtp_timeout_ms : c->webhook_timeout_ms;
+    return CALL_WITHIN_MS + call + LEASE_SPARE_MS;
+}
+
 /* Enters the rows of what is to be delivered, and calls for what is 'sending'. */
 static bool enter(struct run *run, PGresult **failed)
 {
+    char lease[24];
     struct buf user_rewards = {0}, events = {0}, campaigns = {0}, rewards = {0}, places = {0}, kinds = {0},
                targets = {0};
     struct buf *const arrays[] = {&user_rewards, &events, &campaigns, &rewards, &places, &kinds, &targets};
-    const char *values[7];
+    const char *values[8] = {[7] = lease};
+    snprintf(lease, sizeof lease, "%lld", (long long)lease_ms(run->config));
     for (int i = 0; i < 7; i++)
         sql_array_begin(arrays[i]);
     for (size_t i = 0; i < run->count; i++) {
         const struct event *e = &run->records[i]->event;
-        const struct reward_job *job = run->records[i]->state;
+        struct reward_job *job = run->records[i]->state;
         if (!is_wanted(run->records[i]))
             continue;
+        job->begun_us = clock_mono_us();
         sql_array_uuid(&user_rewards, user_reward_id(e));
         sql_array_uuid(&events, e->id);
         sql_array_int(&campaigns, job->facts.campaign_no);
@@ -198,12 +212,12 @@ static bool enter(struct run *run, PGresult **failed)
     }
     for (int i = 0; i < 7; i++)
         values[i] = sql_array_end(arrays[i]);
-    PGresult *r = run_sql(run, failed, "select delivery_begin($1, $2, $3, $4, $5, $6, $7)", 7, values);
+    PGresult *r = run_sql(run, failed, "select delivery_begin($1, $2, $3, $4, $5, $6, $7, $8)", 8, values);
     int row = 0;
     for (size_t i = 0; r && i < run->count && row < PQntuples(r); i++)
         if (is_wanted(run->records[i])) {
             run->records[i]->call = strcmp(PQgetvalue(r, row++, 0), "sending") == 0;
-            run->records[i]->known = !run->records[i]->call; /* another process was faster */
+            run->records[i]->known = !run->records[i]->call; /* another process was faster, or it is given up */
         }
     PQclear(r);
     for (int i = 0; i < 7; i++)
@@ -313,7 +327,10 @@ static void deliver(const struct run *run, struct reward_worker *w, struct recor
         record_fail(r, OUTCOME_LATER, "%s has its share of workers", target);
         return;
     }
-    if (job->facts.webhook)
+    /* After the turn was taken: nothing is waited for any more. */
+    if (clock_mono_us() - job->begun_us > CALL_WITHIN_MS * 1000)
+        record_fail(r, OUTCOME_LATER, "the attempt's time was over before it could begin");
+    else if (job->facts.webhook)
         call_webhook(run, w, r);
     else
         send_mail(run, w, r);
@@ -358,6 +375,11 @@ static bool reward_settle(struct run *run, PGresult **failed)
     for (int i = 0; i < 4; i++)
         values[i] = sql_array_end(arrays[i]);
     PGresult *r = run_sql(run, failed, "select delivery_settle($1, $2, $3, $4)", 4, values);
+    if (r && strtol(PQgetvalue(r, 0, 0), NULL, 10) > 0) {
+        metric_inc(M_LATE_DELIVERIES);
+        log_error("a reward was delivered although it had been released: its delivery took too long", "user_reward",
+                  event_data_text(&run->records[0]->event, "user_reward_id"));
+    }
     PQclear(r);
     for (int i = 0; i < 4; i++)
         buf_free(arrays[i]);
@@ -366,7 +388,22 @@ static bool reward_settle(struct run *run, PGresult **failed)
 
 static bool reward_give_up(struct run *run, PGresult **failed)
 {
-    return run_give_up(run, failed, "select delivery_give_up($1, $2)", user_reward_id);
+    struct buf user_rewards = {0}, events = {0}, reasons = {0};
+    sql_array_begin(&user_rewards);
+    sql_array_begin(&events);
+    sql_array_begin(&reasons);
+    for (size_t i = 0; i < run->count; i++) {
+        sql_array_uuid(&user_rewards, user_reward_id(&run->records[i]->event));
+        sql_array_uuid(&events, run->records[i]->event.id);
+        sql_array_text(&reasons, run->records[i]->reason);
+    }
+    const char *const values[] = {sql_array_end(&user_rewards), sql_array_end(&events), sql_array_end(&reasons)};
+    PGresult *r = run_sql(run, failed, "select delivery_give_up($1, $2, $3)", 3, values);
+    PQclear(r);
+    buf_free(&user_rewards);
+    buf_free(&events);
+    buf_free(&reasons);
+    return r != NULL;
 }
 
 static void reward_release(struct record *r)

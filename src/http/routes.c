@@ -38,6 +38,7 @@ const struct route routes[] = {
     {"GET",    CAMPAIGN "/rewards/{reward_id}",          "get_reward",           ACCESS_SECRET,  ANSWERS_JSON, route_get_reward},
     {"POST",   USER "/rewards",                          "grant_reward",         ACCESS_SECRET,  ANSWERS_JSON, route_grant_reward},
     {"GET",    USER "/rewards",                          "list_user_rewards",    ACCESS_ANY_KEY, ANSWERS_JSON, route_list_user_rewards},
+    {"GET",    CAMPAIGN "/sagas",                        "list_sagas",           ACCESS_SECRET,  ANSWERS_JSON, route_list_sagas},
     {"GET",    DEAD_LETTERS,                             "list_dead_letters",    ACCESS_OPS,     ANSWERS_JSON, route_list_dead_letters},
     {"GET",    DEAD_LETTER,                              "get_dead_letter",      ACCESS_OPS,     ANSWERS_JSON, route_get_dead_letter},
     {"DELETE", DEAD_LETTER,                              "discard_dead_letter",  ACCESS_OPS,     ANSWERS_JSON, route_discard_dead_letter},

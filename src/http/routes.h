@@ -35,6 +35,7 @@ void route_list_users(struct request *r);
 void route_get_user(struct request *r);
 void route_list_user_referrals(struct request *r);
 void route_list_user_rewards(struct request *r);
+void route_list_sagas(struct request *r);
 void route_get_referral(struct request *r);
 void route_list_rewards(struct request *r);
 void route_get_reward(struct request *r);

@@ -175,7 +175,18 @@ void route_list_user_rewards(struct request *r)
     struct reading g;
     open_list(&g, r, READ_USER_REWARDS);
     reading_add_id(&g, r->user_id);
-    reading_add_page(&g, 1);
+    reading_add_page(&g, 2); /* reward and which of those earned */
     reading_add_bool(&g, r->key.secret);
     reading_answer(&g, ERR_NO_USER);
+}
+
+void route_list_sagas(struct request *r)
+{
+    struct reading g;
+    open_list(&g, r, READ_SAGAS);
+    reading_add_page(&g, 2); /* likewise */
+    add_choice(
+        &g, "state",
+        (const char *const[]){"reserved", "delivering", "delivered", "confirmed", "compensating", "released", NULL});
+    reading_answer(&g, ERR_NO_CAMPAIGN);
 }

@@ -15,7 +15,7 @@ struct action *action_new(enum action_kind kind, size_t text_bytes)
     a->bytes = sizeof *a + text_bytes;
     a->object_id = uuid_v7();
     a->event_id = uuid_v7();
-    a->event_id.b[15] &= 0xf0; /* the k-th event of the action puts k there */
+    a->event_id.b[15] = 0; /* the k-th event of the action puts k there */
     if (kind == ACTION_CREATE_CAMPAIGN)
         a->campaign_id = a->object_id;
     return a;

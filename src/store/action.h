@@ -25,7 +25,8 @@ enum action_kind {
     ACTION_GRANT_REWARD = 9, /* subject: user; {"reward": id} */
     ACTION_UPKEEP =
         10, /* of the shard, no campaign: {"rows","delay_s","keep_s"}; result.place: 1 while there is more */
-    ACTION_SIGN_UP,
+    ACTION_END_SAGAS = 11, /* {"rows": at most 200}; result.place: 1 while there may be more */
+    ACTION_SIGN_UP = 100,
     ACTION_VERIFY, /* subject: user */
 };
 
@@ -78,9 +79,9 @@ struct action {
     /* The lane's own. */
     struct action *next;
     struct uuid object_id; /* user or campaign to be made; the place is put in by the database */
-    struct uuid event_id;  /* base id of its events: the k-th has k in the last four bits */
+    struct uuid event_id;  /* base id of its events: the k-th has k in the last byte */
     uint32_t shard;        /* of the campaign; upkeep: the caller's */
-    bool general_road; /* a sign-up that lane_append.h cannot decide */
+    bool general_road;     /* a sign-up that lane_append.h cannot decide */
     int64_t queued_us;
     size_t bytes; /* memory, for the queue's bound */
     size_t text_used, text_size;

@@ -165,7 +165,7 @@ void lane_known_learn(struct lane_known *k, struct action *const *batch, size_t 
         struct campaign *c = a->kind == ACTION_SIGN_UP ? campaigns_find(k->campaigns, a->campaign_id) : NULL;
         if (c && result->results[i].place > c->places)
             c->places = result->results[i].place;
-        else if (a->kind != ACTION_SIGN_UP && a->kind != ACTION_VERIFY)
+        else if (a->kind != ACTION_SIGN_UP && a->kind != ACTION_VERIFY && a->kind != ACTION_END_SAGAS)
             campaigns_forget(k->campaigns, a->campaign_id); /* it may be closed now, or have other milestones */
     }
 }

@@ -34,7 +34,10 @@
   X(READ_DEAD_LETTER,    "dead_letter",    "select * from read_dead_letter($1::int, $2::bigint)")                      \
   X(READ_CHANGE_DEAD_LETTER, "change_dead_letter", "select * from change_dead_letter($1::bigint, $2::boolean)")        \
   X(READ_USER_REWARDS,   "user_rewards",   "select * from read_user_rewards($1::int, $2::uuid, $3::uuid, $4::int,"     \
-                                           " $5::int, $6::boolean)")
+                                           " $5::int, $6::int, $7::boolean)")                                          \
+  X(READ_SAGAS,          "sagas",          "select * from read_sagas($1::int, $2::uuid, $3::int, $4::int, $5::int,"    \
+                                           " $6::text)")                                                               \
+  X(READ_SAGAS_DUE,      "sagas_due",      "select * from sagas_due($1::int, $2::int)")
 /* clang-format on */
 
 enum read_query {

@@ -24,8 +24,9 @@ struct batch {
 
 struct effects {
     struct verify *verify;
-    struct batch *batches; /* per group */
-    int64_t oldest_us;     /* what a group remembers of older events may be gone */
+    struct batch *batches;  /* per group */
+    struct saga_ends *ends; /* NULL: reward-workers are not looked at */
+    int64_t oldest_us;      /* what a group remembers of older events may be gone */
 };
 
 struct effects *effects_open(struct verify *v)
@@ -33,6 +34,9 @@ struct effects *effects_open(struct verify *v)
     struct effects *e = xcalloc(1, sizeof *e);
     e->verify = v;
     e->batches = xcalloc(v->options->group_count, sizeof *e->batches);
+    for (size_t g = 0; g < v->options->group_count; g++)
+        if (strcmp(v->options->groups[g].name, "reward-workers") == 0)
+            e->ends = saga_ends_open(v, g);
     /* An hour to spare: clocks differ, and looking takes time. */
     e->oldest_us = clock_wall_us() - v->config->handled_keep_days * DAY_US + HOUR_US;
     return e;
@@ -42,6 +46,7 @@ void effects_close(struct effects *e)
 {
     if (!e)
         return;
+    saga_ends_close(e->ends);
     free(e->batches);
     free(e);
 }
@@ -110,7 +115,7 @@ static bool flush(struct effects *e, size_t group)
 
 bool effects_flush(struct effects *e)
 {
-    bool ok = true;
+    bool ok = !e->ends || saga_ends_flush(e->ends);
     for (size_t g = 0; ok && g < e->verify->options->group_count; g++)
         ok = flush(e, g);
     return ok;
@@ -132,7 +137,7 @@ bool effects_expect(struct effects *e, const struct event_row *row, int32_t aggr
                     int64_t offset, const char *value, size_t len)
 {
     struct verify *v = e->verify;
-    bool ok = true;
+    bool ok = !e->ends || saga_ends_see(e->ends, row, aggregate, value, len);
     for (size_t g = 0; ok && g < v->options->group_count; g++) {
         int64_t committed = v->committed[g * topic_partitions(v->topic) + (size_t)partition];
         if (!(v->options->groups[g].types & 1u << row->type) || offset >= committed)

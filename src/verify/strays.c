@@ -122,9 +122,10 @@ static bool verify_mails(struct verify *v, size_t group)
     return ok;
 }
 
-/* --- deliveries --- */
+/* --- deliveries and sagas --- */
 
-static bool verify_deliveries(struct verify *v, size_t group)
+/* Goes through pages of earned rewards' rows: sql's are those of verify_deliveries. note: what the strays are. */
+static bool verify_pages(struct verify *v, size_t group, const char *sql, const char *note)
 {
     char after[UUID_TEXT_SIZE], limit[16], campaign[16];
     const char *const values[] = {after, limit, only(v, campaign)};
@@ -133,8 +134,7 @@ static bool verify_deliveries(struct verify *v, size_t group)
     first_id(v, after);
     snprintf(limit, sizeof limit, "%d", DELIVERIES);
     while (more) {
-        PGresult *r = rows_ask_text(v->ask, "select * from verify_deliveries($1::uuid, $2::int, $3::int)", 3, values,
-                                    v->why, v->why_size);
+        PGresult *r = rows_ask_text(v->ask, sql, 3, values, v->why, v->why_size);
         if (!r)
             break;
         int count = (int)strtol(PQgetvalue(r, 0, 1), NULL, 10);
@@ -143,12 +143,20 @@ static bool verify_deliveries(struct verify *v, size_t group)
         ids_clear(&strays);
         ids_add(&strays, PQgetvalue(r, 0, 2));
         for (size_t i = 0; i < strays.count; i++)
-            add_stray(v, group, strays.list.data + 1 + i * UUID_TEXT_SIZE, "a delivery of nothing that was earned");
+            add_stray(v, group, strays.list.data + 1 + i * UUID_TEXT_SIZE, note);
         PQclear(r);
         progress_add(&v->progress, count);
     }
     buf_free(&strays.list);
     return !more;
+}
+
+static bool verify_rewards(struct verify *v, size_t group)
+{
+    return verify_pages(v, group, "select * from verify_deliveries($1::uuid, $2::int, $3::int)",
+                        "a delivery of nothing that was earned") &&
+           verify_pages(v, group, "select * from verify_sagas($1::uuid, $2::int, $3::int)",
+                        "a saga whose end is not what the delivery and the stock say");
 }
 
 /* --- the leaderboard --- */
@@ -263,6 +271,6 @@ bool strays_verify(struct verify *v, size_t group)
     if (strcmp(name, "email-workers") == 0)
         return verify_mails(v, group);
     if (strcmp(name, "reward-workers") == 0)
-        return verify_deliveries(v, group);
+        return verify_rewards(v, group);
     return strcmp(name, "position-workers") != 0 || verify_board(v, group);
 }

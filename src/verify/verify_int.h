@@ -113,6 +113,14 @@ bool effects_expect(struct effects *e, const struct event_row *row, int32_t aggr
                     int64_t offset, const char *value, size_t len);
 bool effects_flush(struct effects *e);
 
+/* --- sagas.c: what ends a saga is its one end --- */
+
+struct saga_ends *saga_ends_open(struct verify *v, size_t group); /* group: to which faults are put down */
+void saga_ends_close(struct saga_ends *s);                        /* NULL is fine */
+/* An event, in Kafka; passes over those that end no saga. value: as effects_expect's. */
+bool saga_ends_see(struct saga_ends *s, const struct event_row *row, int32_t aggregate, const char *value, size_t len);
+bool saga_ends_flush(struct saga_ends *s);
+
 /* --- strays.c: there are no effects besides --- */
 
 bool strays_verify(struct verify *v, size_t group);

@@ -11,7 +11,7 @@ from .stack import REWARD_PATH
 
 KINDS = ("undone", "redone", "given up")
 MAILED = ("user.signed_up", "user.verified", "referral.verified", "reward.earned", "campaign.milestone_reached",
-          "user.verification_requested")
+          "user.verification_requested", "reward.released")
 POSITIONED = ("referral.verified", "campaign.updated")
 
 LEADERBOARD = """

@@ -39,7 +39,12 @@ STATES = {
                                          " on u.campaign = v.campaign and u.place = v.referred"),
     "reward.earned": ("user_reward_id", "select id::text from tidings.user_rewards"),
     "reward.created": ("reward_id", "select id::text from tidings.rewards"),
+    "reward.delivered": ("user_reward_id", "select user_reward_id::text from tidings.sagas where state = 'confirmed'"),
+    "reward.released": ("user_reward_id", "select user_reward_id::text from tidings.sagas where state = 'released'"),
 }
+
+# Events of the service's own, which no answer counts; their rows tell whether there is a reason for them.
+UNASKED = ("reward.delivered", "reward.released")
 
 
 @dataclass
@@ -106,6 +111,8 @@ def claim_versions(verdict, record, table):
                           len(missing))
             continue
         for version in versions:
+            if table[campaign][version].name in UNASKED:
+                verdict.blame("doubled", f"version {version} of {campaign} is no action's, and {name(action)} claims it")
             if (campaign, version) in owners:
                 verdict.blame("doubled", f"version {version} of {campaign} is claimed by {name(action)} and by "
                                          f"{name(owners[campaign, version])}")
@@ -131,6 +138,8 @@ def judge_loose(verdict, record, table, owners):
         action, found = None, []
         for version in sorted(events):
             event = events[version]
+            if event.name in UNASKED:
+                continue
             if (campaign, version) in owners:
                 close_loose(verdict, action, found)
                 action, found = None, []

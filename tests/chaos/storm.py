@@ -208,7 +208,8 @@ class Storm:
         try:
             outbox, mails, deliveries, done = env.query(
                 "select (select count(*) from outbox), (select count(*) from mails where status = 'sending'),"
-                " (select count(*) from deliveries where status = 'sending'), (select count(*) from mails where status = 'sent')"
+                " (select count(*) from deliveries where status = 'sending')"
+                " + (select count(*) from sagas where state not in ('confirmed', 'released')), (select count(*) from mails where status = 'sent')"
                 " + (select count(*) from deliveries where status = 'delivered') + (select count(*) from handled)")[0]
             return {"outbox": outbox, "mails": mails, "deliveries": deliveries, "done": done,
                     **{group: self._lag(env.settings["KAFKA_GROUP_PREFIX"] + group) for group in GROUPS}}

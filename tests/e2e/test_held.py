@@ -309,8 +309,9 @@ def test_discard_lets_the_parked_ones_go(make_held_env, smtp):
 
 
 def test_rejected_rewards_are_retried(make_held_env, smtp):
-    """A permanent failure, put right and retried: the delivery's own row does not pass for the memory that it was handled."""
-    env = make_held_env(GROUPS_ENABLED="reward-workers")
+    """A permanent failure, put right and retried before the reward is taken back: the delivery's own row does not pass for the
+    memory that it was handled."""
+    env = make_held_env(GROUPS_ENABLED="reward-workers", SAGA_POLL_MS=3600000)
     env.start()
     api = env.api()
     smtp.fail(ADA, PERMANENT)

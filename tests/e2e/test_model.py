@@ -238,10 +238,13 @@ class Fake:
         self.campaigns, self.events, self.kept = {}, defaultdict(list), {}
         self.lock = threading.Lock()
         self.made = set()
+        self.owed = []  # (campaign, data of reward.earned): rewards under way
 
     def ask(self, rng, op, campaign, args, key):
         time.sleep(rng.random() * self.latency / 2)
         with self.lock:
+            if len(self.owed) > 5:
+                self._end_saga(*self.owed.pop(0))
             answer = self._decide(op, campaign, args, key)
         time.sleep(rng.random() * self.latency / 2)
         return answer
@@ -279,6 +282,15 @@ class Fake:
         log = self.events[campaign]
         for kind, data in events:
             log.append({"version": len(log) + 1, "type": kind, "data": data, "timestamp": now})
+            if kind == "reward.earned":
+                self.owed.append((campaign, data))
+
+    def _end_saga(self, campaign, data):
+        event = {"type": "reward.delivered", "data": data, "timestamp": model.stamp(time.time())}
+        if len(self.owed) % 2:
+            event = {**event, "type": "reward.released", "data": {**data, "reason": "gone"}}
+        if not self.campaigns[campaign].deleted and self.campaigns[campaign].end_saga(event) is None:
+            self._append(campaign, [(event["type"], event["data"])], event["timestamp"])
 
     @staticmethod
     def _problem(slug):
@@ -339,6 +351,9 @@ def run_against(env, apis, seed, seconds):
     """Runs, checks, and returns the campaigns as they are at the end."""
     print(f"TIDINGS_MODEL_SEED={seed}")
     run = Run(Real(env, apis), seed, seconds, CLIENTS)
+    wait_until(lambda: env.value("select count(*) from sagas s join campaigns c on c.no = s.campaign "
+                                 "where s.state not in ('confirmed', 'released') and c.deleted_at is null") == 0,
+               60, lambda: f"every saga ends: {env.query('select state, count(*) from sagas group by 1')}")
     env.check()
     events = defaultdict(dict)
     for record in env.records():
@@ -434,8 +449,19 @@ def test_the_model_agrees_with_itself(history):
 
 
 class NoStock(model.Campaign):
-    def _in_stock(self, reward):
+    def _in_stock(self, reward, more=0):
         return True
+
+
+class KeepsStock(model.Campaign):
+    def _in_stock(self, reward, more=0):
+        stock = reward.fields["stock"]
+        return stock is None or reward.times() + more < stock
+
+
+class NeverExhausted(model.Campaign):
+    def _earn_events(self, reward, user, user_reward_id):
+        return super()._earn_events(reward, user, user_reward_id)[:1]
 
 
 class NoFloor(model.Campaign):
@@ -475,7 +501,7 @@ class CountsTwice(model.Campaign):
         return outcome
 
 
-@pytest.mark.parametrize("broken", [NoStock, NoFloor, TwoReferrers, LateThreshold, Reopens, CountsTwice])
+@pytest.mark.parametrize("broken", [NoStock, KeepsStock, NeverExhausted, NoFloor, TwoReferrers, LateThreshold, Reopens, CountsTwice])
 def test_a_broken_rule_is_noticed(broken):
     fake = Fake(broken, latency=0)
     calls = Run(fake, 4711, seconds=30, clients=1, calls=1800).calls
@@ -494,6 +520,16 @@ def spoil_lost_event(calls, events):
 def spoil_order_of_events(calls, events):
     log, i = next((log, i) for log in events.values() for i in range(1, len(log)) if log[i]["data"] != log[i - 1]["data"])
     log[i]["data"], log[i - 1]["data"] = log[i - 1]["data"], log[i]["data"]
+
+
+def spoil_released_twice(calls, events):
+    log, e = next((log, e) for log in events.values() for e in log if e["type"] == "reward.released")
+    log.append({**e, "version": len(log) + 1})
+
+
+def spoil_released_and_delivered(calls, events):
+    log, e = next((log, e) for log in events.values() for e in log if e["type"] == "reward.delivered")
+    log.append({**e, "type": "reward.released", "data": {**e["data"], "reason": "gone"}, "version": len(log) + 1})
 
 
 def spoil_type(calls, events):

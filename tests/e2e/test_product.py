@@ -254,7 +254,8 @@ def test_thresholds(env, api):
     two = api.create_reward(campaign, name="Two", threshold=2, stock=1)["reward_id"]
     late = api.create_reward(campaign, name="Late")["reward_id"]
     answers = [verify(env, api, campaign, referred_user(api, campaign, ada, f"u{i}@example.com")) for i in range(3)]
-    assert [a["events"] for a in answers] == [3, 3, 2]  # verified, referral verified, and a reward twice
+    # Verified, referral verified, and a reward twice, of which the second is the last one.
+    assert [a["events"] for a in answers] == [3, 4, 2]
     # A rule that comes later counts at the next verified referral.
     api.update_campaign(campaign, reward_rules=[{"reward_id": late, "threshold": 2}])
     assert verify(env, api, campaign, referred_user(api, campaign, ada, "u3@example.com"))["events"] == 3

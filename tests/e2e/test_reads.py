@@ -314,7 +314,7 @@ def test_rewards(env, api):
     earn(env, w, 2, 1, 1), earn(env, w, 2, 2, 3)
     items = api.read_all(f"{w.id}/rewards")
     assert [i["reward_id"] for i in items] == made and [i["earned"] for i in items] == [0, 2, 0]
-    assert list(items[1]) == ["reward_id", "campaign_id", "name", "delivery", "url", "message", "stock", "threshold", "earned", "created_at"]
+    assert list(items[1]) == ["reward_id", "campaign_id", "name", "delivery", "url", "message", "stock", "threshold", "earned", "released", "created_at"]
     assert (items[1]["delivery"], items[1]["url"], items[1]["threshold"], items[1]["stock"]) == ("webhook", "https://x.example/", 3, 50)
     assert api.read_all(f"{w.id}/rewards", limit=1) == items
     assert "hidden" not in api.read(f"{w.id}/rewards").text
@@ -441,7 +441,8 @@ PAGES = {  # every page there is: of a campaign, a user, and a cursor in the mid
     "referrals": "read_user_referrals({account}, '{campaign}', '{user}', 50, null, null)",
     "referrals-verified": "read_user_referrals({account}, '{campaign}', '{user}', 50, null, 'verified')",
     "rewards": "read_rewards({account}, '{campaign}', 50, null)",
-    "user-rewards": "read_user_rewards({account}, '{campaign}', '{user}', 50, null, true)",
+    "user-rewards": "read_user_rewards({account}, '{campaign}', '{user}', 50, null, null, true)",
+    "sagas": "read_sagas({account}, '{campaign}', 50, null, null, null)",
     "campaign": "read_campaign({account}, '{campaign}')",
     "user": "read_user({account}, '{campaign}', '{user}', true)",
 }

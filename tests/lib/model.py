@@ -118,7 +118,17 @@ class Reward:
     no: int
     fields: dict           # name, delivery, url, message, stock, threshold
     created_at: str
-    earned: dict = field(default_factory=dict)  # user id → (user_reward_id, earned_at)
+    earned: dict = field(default_factory=dict)  # user id → [(user_reward_id, earned_at), …], the last one last
+    released: dict = field(default_factory=dict)  # user_reward_id → when it could not be delivered
+    delivered: set = field(default_factory=set)  # user_reward_ids
+
+    def times(self):
+        return sum(map(len, self.earned.values()))
+
+    def held(self, user_id):
+        """The user_reward_id that the user has, if any."""
+        given = self.earned.get(user_id)
+        return given[-1][0] if given and given[-1][0] not in self.released else None
 
 
 class Campaign:
@@ -275,20 +285,48 @@ class Campaign:
         earned = []
         for reward in self.rewards:
             threshold = reward.fields["threshold"]
+            # What could not be delivered is not earned again by itself.
             if threshold and user.count + 1 >= threshold and user.id not in reward.earned and self._in_stock(reward):
                 earned.append((reward, ids("user_reward", user.place), ids("earned_at", None) or now))
-        events += [("reward.earned", self._earned_data(r, user, i)) for r, i, _ in earned]
+        for reward, user_reward_id, _ in earned:
+            events += self._earn_events(reward, user, user_reward_id)
 
         def commit():
             referral.verified_at = now
             user.count += 1
             for reward, user_reward_id, at in earned:
-                reward.earned[user.id] = (user_reward_id, at)
+                reward.earned.setdefault(user.id, []).append((user_reward_id, at))
 
         return events, commit
 
-    def _in_stock(self, reward):
-        return reward.fields["stock"] is None or len(reward.earned) < reward.fields["stock"]
+    def _in_stock(self, reward, more=0):
+        stock = reward.fields["stock"]
+        return stock is None or reward.times() + more - len(reward.released) < stock
+
+    def _earn_events(self, reward, user, user_reward_id):
+        events = [("reward.earned", self._earned_data(reward, user, user_reward_id))]
+        if not self._in_stock(reward, more=1):
+            events.append(("reward.exhausted", {"reward_id": reward.id, "campaign_id": self.id, "stock": reward.fields["stock"]}))
+        return events
+
+    def end_saga(self, event):
+        """An event that no call asked for: what became of an earned reward. What is wrong with it, or None."""
+        data = dict(event["data"])
+        reason = data.pop("reason", None)
+        reward, user = self.reward(data["reward_id"]), self.user(data["user_id"])
+        known = reward and user and data["user_reward_id"] in [i for i, _ in reward.earned.get(user.id, [])]
+        if not known or data != self._earned_data(reward, user, data["user_reward_id"]):
+            return "nobody has earned that"
+        if data["user_reward_id"] in reward.released or data["user_reward_id"] in reward.delivered:
+            return "it has ended before"
+        if event["type"] == "reward.delivered":
+            reward.delivered.add(data["user_reward_id"])
+        elif not reason:
+            return "it does not say why"
+        else:
+            reward.released[data["user_reward_id"]] = event["timestamp"]
+        self.version += 1
+        return None
 
     def _earned_data(self, reward, user, user_reward_id):
         return {"user_reward_id": user_reward_id, "user_id": user.id, "campaign_id": self.id, "reward_id": reward.id}
@@ -311,16 +349,16 @@ class Campaign:
         refusals = refuse(no_user=None if user else {}, no_reward=None if reward else {})
         if refusals:
             return Outcome(refusals)
-        has = reward.earned.get(user.id)
-        refusals = refuse(already_earned={"user_reward_id": has[0]} if has else None,
+        has = reward.held(user.id)
+        refusals = refuse(already_earned={"user_reward_id": has} if has else None,
                           out_of_stock=None if self._in_stock(reward) else {})
         if refusals:
             return Outcome(refusals)
         new = ids("user_reward", user.place)
-        data = self._earned_data(reward, user, new)
-        item = {**self.user_reward_item(reward, user, new, now), "status": "pending", "delivered_at": None, "attempts": 0,
-                "error": None}
-        return self._done(201, item, [("reward.earned", data)], lambda: reward.earned.__setitem__(user.id, (new, now)))
+        item = {**self.user_reward_item(reward, user, new, now), "status": "pending", "delivered_at": None, "released_at": None,
+                "attempts": 0, "error": None}
+        return self._done(201, item, self._earn_events(reward, user, new),
+                          lambda: reward.earned.setdefault(user.id, []).append((new, now)))
 
     def update_campaign(self, ids, now, reward_rules=None, expected_version=None, **settings):
         rules = {r["reward_id"]: r["threshold"] for r in reward_rules or []}
@@ -375,20 +413,22 @@ class Campaign:
                 "metadata": user.metadata, "source": user.source}
 
     def reward_item(self, reward):
-        return {"reward_id": reward.id, "campaign_id": self.id, **reward.fields, "earned": len(reward.earned),
-                "created_at": reward.created_at}
+        return {"reward_id": reward.id, "campaign_id": self.id, **reward.fields, "earned": reward.times(),
+                "released": len(reward.released), "created_at": reward.created_at}
 
     def referral_item(self, referral):
         return {**self._referral_data(referral), "status": "verified" if referral.verified_at else "pending",
                 "created_at": referral.created_at, "verified_at": referral.verified_at}
 
     def user_reward_item(self, reward, user, user_reward_id, earned_at):
+        released_at = reward.released.get(user_reward_id)
+        status = "released" if released_at else "delivered" if user_reward_id in reward.delivered else NotReleased()
         return {**self._earned_data(reward, user, user_reward_id), "name": reward.fields["name"],
-                "delivery": reward.fields["delivery"], "status": ANY, "earned_at": earned_at, "delivered_at": ANY,
-                "attempts": ANY, "error": ANY}
+                "delivery": reward.fields["delivery"], "status": status, "earned_at": earned_at, "delivered_at": ANY,
+                "released_at": released_at, "attempts": ANY, "error": ANY}
 
     def user_reward_items(self, user):
-        return [self.user_reward_item(r, user, *r.earned[user.id]) for r in self.rewards if user.id in r.earned]
+        return [self.user_reward_item(r, user, *given) for r in self.rewards for given in r.earned.get(user.id, [])]
 
     def referral_items(self, user, status=None):
         found = sorted((r for r in self.referrals.values() if r.referrer is user), key=lambda r: r.referred.place)
@@ -403,7 +443,7 @@ class Campaign:
         return {"campaign_id": self.id, "participants": len(self.users),
                 "verified": sum(u.verified_at is not None for u in self.users), "referrals": len(self.referrals),
                 "verified_referrals": sum(r.verified_at is not None for r in self.referrals.values()),
-                "rewards_earned": sum(len(r.earned) for r in self.rewards), "version": self.version}
+                "rewards_earned": sum(r.times() for r in self.rewards), "version": self.version}
 
     def get_campaign(self, ids, now):
         return Outcome({}, 200, {**self.item(), "version": self.version, "participants": len(self.users)})
@@ -452,6 +492,15 @@ class Campaign:
         if not user:
             return Outcome(refuse(no_user={}))
         return Outcome({}, 200, {"items": self.referral_items(user, status), "next_cursor": None})
+
+
+class NotReleased:
+    """Any other state of a reward: deliveries are not in the model, only how they end."""
+
+    def __eq__(self, other):
+        return other in ("pending", "sending", "delivered", "failed")
+
+    __hash__ = None
 
 
 class OneOf:
@@ -567,9 +616,13 @@ def replay(calls, events, resend=None):
     return {i: r.model for i, r in campaigns.items() if r.model}, faults
 
 
+UNASKED = ("reward.delivered", "reward.released")  # events that belong to no call: see Campaign.end_saga
+
+
 class _Replay:
     def __init__(self, calls, events, resend):
         self.events = events
+        self.unasked = [e for e in events if e["type"] in UNASKED]
         self.resend = resend
         self.model = None
         self.seen = set()
@@ -583,17 +636,31 @@ class _Replay:
         faults = self._order()
         if faults:
             return faults
-        for call in self.effects:
-            faults = self._apply(call)
+        unasked = list(self.unasked)
+        for call in [*self.effects, None]:
+            while unasked and (not call or unasked[0]["version"] < call.version):
+                fault = self._apply_unasked(unasked.pop(0))
+                if fault:
+                    return [fault]
+            faults = self._apply(call) if call else []
             if faults:
                 return faults  # all that follows would be wrong too
             self._look()
         return [self._unexplained(c) for c in self.others]
 
+    def _apply_unasked(self, event):
+        fault = self.model.end_saga(event) if self.model else "it is of a campaign that nobody created"
+        if fault:
+            return f"{event}: {fault}"
+        self._look()
+        return None
+
     def _order(self):
-        """The answers' versions tile the log, in an order that time allows."""
-        last, begun = 0, None
+        """The answers' versions, and what belongs to no answer, tile the log, in an order that time allows."""
+        last, begun, unasked = 0, None, {e["version"] for e in self.unasked}
         for call in self.effects:
+            while last + 1 in unasked:
+                last += 1
             if call.version - call.events != last:
                 return [f"{call}: comes after version {last}"]
             last = call.version
@@ -601,6 +668,8 @@ class _Replay:
                 return [f"{call}: was over before this began, whose version is less: {begun}"]
             if not begun or call.begin > begun.begin:
                 begun = call
+        while last + 1 in unasked:
+            last += 1
         versions = [e["version"] for e in self.events]
         if versions != list(range(1, last + 1)):
             return [f"answers go to version {last}, events are {versions}"]
@@ -620,7 +689,7 @@ class _Replay:
         found = [(e["type"], e["data"]) for e in events]
         if found != outcome.events:
             return [f"{call}: its events are {found}\n  in the model {outcome.events}"]
-        if any(e["timestamp"] != now for e in events if e["type"] != "reward.earned"):
+        if any(e["timestamp"] != now for e in events if e["type"] not in ("reward.earned", "reward.exhausted")):
             return [f"{call}: its events have several times"]
         outcome.commit()
         return [f"{call}: {fault}" for fault in ids.faults]

@@ -68,6 +68,14 @@ static const struct golden {
            "{\"user_id\":\"" USER "\",\"campaign_id\":\"" CAMPAIGN "\",\"email\":\"user@example.com\"}"),
     GOLDEN(EVENT_REWARD_CREATED, "reward.created",
            "{\"reward_id\":\"" REWARD "\",\"campaign_id\":\"" CAMPAIGN "\",\"name\":\"Stickers\"}"),
+    GOLDEN(EVENT_REWARD_RELEASED, "reward.released",
+           "{\"user_reward_id\":\"" USER_REWARD "\",\"user_id\":\"" USER "\",\"campaign_id\":\"" CAMPAIGN
+           "\",\"reward_id\":\"" REWARD "\",\"reason\":\"the target answers 410\"}"),
+    GOLDEN(EVENT_REWARD_EXHAUSTED, "reward.exhausted",
+           "{\"reward_id\":\"" REWARD "\",\"campaign_id\":\"" CAMPAIGN "\",\"stock\":100}"),
+    GOLDEN(EVENT_REWARD_DELIVERED, "reward.delivered",
+           "{\"user_reward_id\":\"" USER_REWARD "\",\"user_id\":\"" USER "\",\"campaign_id\":\"" CAMPAIGN
+           "\",\"reward_id\":\"" REWARD "\"}"),
 };
 #define GOLDENS (sizeof goldens / sizeof goldens[0])
 
@@ -285,7 +293,7 @@ static void test_data_is_checked(void **state)
                     assert_refused(&goldens[i], true, name, json_integer(7), sentence);
             }
         }
-    assert_int_equal(checked, 36);
+    assert_int_equal(checked, 48);
     assert_refused(&goldens[0], true, "campaign_id", json_string(USER), "must be the envelope's campaign_id");
 }
 
