@@ -43,6 +43,7 @@ static void start_over(struct item *it)
     it->hold = it->parked = false;
     r->known = r->call = false;
     r->later_ms = 0;
+    r->later_held = false;
     r->outcome = it->bury ? OUTCOME_REJECT : OUTCOME_DONE;
     if (!it->bury)
         r->reason[0] = '\0';
@@ -258,7 +259,9 @@ static void conclude(const struct run_env *env, struct item *it, int64_t now_us)
         return;
     }
     if (r->outcome == OUTCOME_LATER) {
-        it->result = ITEM_AGAIN;
+        it->result = it->hold ? ITEM_FINISHED : ITEM_AGAIN;
+        r->waited = true;
+        metric_add(m->held, it->hold);
         it->due_us = now_us + r->later_ms * 1000;
         return;
     }

@@ -128,7 +128,7 @@ static enum held_end end_of(const struct tx *t, const struct item *it)
         return HELD_DEAD;
     if (it->parked)
         return HELD_PARKED;
-    if (r->outcome == OUTCOME_RETRY && it->hold)
+    if (it->hold)
         return HELD_RETRY;
     return r->outcome == OUTCOME_DONE && (!r->call || t->settling) ? HELD_DONE : HELD_NOTHING;
 }
