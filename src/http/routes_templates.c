@@ -105,6 +105,48 @@ static bool read_draft(struct request *r, enum body_need need, struct draft *d)
 
 /* --- changing --------------------------------------------------------------------------------------------------- */
 
+/* Columns: item; no row: there is no such campaign. A PUT is answered with the item. */
+static void answer_change(void *arg, enum err err, const PGresult *rows, bool with_item)
+{
+    struct request *r = request_resume(arg);
+    if (!r)
+        return;
+    if (err == ERR_DB_UNAVAILABLE) /* it may have been lost on the way back */
+        err = ERR_OUTCOME_UNKNOWN;
+    else if (err == ERR_NONE && PQntuples(rows) == 0)
+        err = ERR_NO_CAMPAIGN;
+    else if (err == ERR_NONE && PQgetisnull(rows, 0, 0))
+        err = ERR_NO_TEMPLATE;
+    if (err != ERR_NONE) {
+        answer_error(r, err);
+    } else if (with_item) {
+        struct buf *out = answer_body(r);
+        buf_adds(out, PQgetvalue(rows, 0, 0));
+        answer_json(r, 200, out);
+    } else {
+        answer_empty(r, 204);
+    }
+}
+
+static void on_put(void *arg, enum err err, const PGresult *rows)
+{
+    answer_change(arg, err, rows, true);
+}
+
+static void on_deleted(void *arg, enum err err, const PGresult *rows)
+{
+    answer_change(arg, err, rows, false);
+}
+
+static void change(struct reading *g, read_done on_done)
+{
+    void *arg = request_wait(g->r, ERR_OUTCOME_UNKNOWN);
+    enum err err = reader_submit(g->r->http->reader, g->read, g->count, g->values, on_done, arg);
+    query_clear(&g->query);
+    if (err != ERR_NONE)
+        answer_error(request_resume(arg), err);
+}
+
 void route_put_template(struct request *r)
 {
     struct reading g;
@@ -115,33 +157,15 @@ void route_put_template(struct request *r)
     reading_add_text(&g, d.subject);
     reading_add_text(&g, d.text);
     reading_add_text(&g, d.html);
-    reading_answer(&g, ERR_NO_CAMPAIGN);
+    change(&g, on_put);
     draft_free(&d);
-}
-
-static void on_deleted(void *arg, enum err err, const PGresult *rows)
-{
-    struct request *r = request_resume(arg);
-    if (!r)
-        return;
-    if (err == ERR_NONE && PQntuples(rows) == 0)
-        err = ERR_NO_CAMPAIGN;
-    else if (err == ERR_NONE && PQgetisnull(rows, 0, 0))
-        err = ERR_NO_TEMPLATE;
-    if (err == ERR_NONE)
-        answer_empty(r, 204);
-    else
-        answer_error(r, err);
 }
 
 void route_delete_template(struct request *r)
 {
     struct reading g;
     open_template(&g, r, READ_DELETE_MAIL_TEMPLATE);
-    void *arg = request_wait(r, ERR_OUTCOME_UNKNOWN);
-    enum err err = reader_submit(r->http->reader, g.read, g.count, g.values, on_deleted, arg);
-    if (err != ERR_NONE)
-        answer_error(request_resume(arg), err);
+    change(&g, on_deleted);
 }
 
 /* --- trying out ------------------------------------------------------------------------------------------------- */
@@ -214,6 +238,7 @@ void route_preview_template(struct request *r)
     *p = (struct preview){.request = request_wait(r, ERR_TIMEOUT), .draft = d};
     open_template(&g, r, READ_MAIL_PREVIEW);
     enum err err = reader_submit(r->http->reader, g.read, g.count, g.values, on_preview, p);
+    query_clear(&g.query);
     if (err == ERR_NONE)
         return;
     answer_error(request_resume(p->request), err);

@@ -80,7 +80,7 @@ void route_unsubscribe(struct request *r)
     }
     uuid_format(campaign, campaign_text);
     uuid_format(user, user_text);
-    void *arg = request_wait(r, ERR_TIMEOUT);
+    void *arg = request_wait(r, ERR_OUTCOME_UNKNOWN);
     err = reader_submit(r->http->reader, READ_UNSUBSCRIBE, 2, (const char *const[]){campaign_text, user_text},
                         on_unsubscribed, arg);
     if (err != ERR_NONE)
