@@ -96,6 +96,12 @@ struct handler {
     void (*release)(struct record *r); /* frees r->state; r->outcome is final for this run; may be NULL */
 };
 
+/* Whether it is one of them: a handler's mistake must not pass for success. */
+static inline bool outcome_known(enum outcome o)
+{
+    return (unsigned)o <= OUTCOME_REJECT;
+}
+
 /* Sets an outcome once: a record that already failed keeps its first reason. printf-like reason; what is not UTF-8 in
  * it becomes '?', control characters become blanks. */
 void record_fail(struct record *r, enum outcome outcome, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
