@@ -42,10 +42,12 @@ $$;
 
 -- What mails are made of: one row per element, in order. p_users and p_user_places: who gets it; a null user stands for
 -- the account's own address. p_rewards: the reward it is about, or null. campaign_no null: no such campaign; email null: no
--- such user in it; reward null: no such reward.
-create or replace function mail_read(p_campaigns uuid[], p_users uuid[], p_user_places bigint[], p_rewards uuid[])
+-- such user in it; reward null: no such reward. status: of the mail so far, if there is one. own_template: the campaign has
+-- one for the kind (mail_templates_of).
+create or replace function mail_read(p_events uuid[], p_kinds text[], p_campaigns uuid[], p_users uuid[], p_user_places bigint[],
+                                     p_rewards uuid[])
 returns table (campaign_no int, deleted boolean, campaign_name text, landing_url text, points_per_referral int, email text,
-               verified int, reward text)
+               verified int, reward text, status text, own_template boolean, unsubscribed boolean)
 language sql stable
 set enable_seqscan = off
 set enable_hashjoin = off
@@ -57,19 +59,23 @@ as $$
                     where u.campaign = c.no and u.place = g.user_place and u.id = g.user_id) end,
          coalesce((select r.n from verified_referrals r where r.campaign = c.no and r.referrer = g.user_place
                    order by r.campaign desc, r.referrer desc, r.n desc limit 1), 0),
-         (select w.name from rewards w where w.campaign = c.no and w.no = number_of(g.reward) and w.id = g.reward)
-  from unnest(p_campaigns, p_users, p_user_places, p_rewards) with ordinality
-       as g (campaign, user_id, user_place, reward, ord)
+         (select w.name from rewards w where w.campaign = c.no and w.no = number_of(g.reward) and w.id = g.reward),
+         (select m.status from mails m where m.event_id = g.event),
+         (select true from mail_templates t where t.campaign = c.no and t.kind = g.kind) is not null,
+         (select true from mail_unsubscribes s where s.campaign = c.no and s.place = coalesce(g.user_place, 0)) is not null
+  from unnest(p_events, p_kinds, p_campaigns, p_users, p_user_places, p_rewards) with ordinality
+       as g (event, kind, campaign, user_id, user_place, reward, ord)
   left join campaigns c on c.id = g.campaign
   order by g.ord
 $$;
 
 -- Enters mails that are not going to be sent, with what becomes of them: all in one statement, without the facts that only a
--- mail's text needs. Returns the events that now have a row and had none; mail_read and mail_begin tell what is wrong
+-- mail's text needs. Returns the events that now have a row and had none, and what it says: 'unsubscribed' instead of
+-- 'discarded' where the recipient wants no such mail (p_wanted: kinds that are wanted all the same); mail_read and mail_begin tell what is wrong
 -- with the others. p_users and so on: as with mail_read. The events must be in order, so that two processes cannot deadlock.
 create or replace function mail_record(p_events uuid[], p_kinds text[], p_campaigns uuid[], p_users uuid[], p_user_places bigint[],
-                                       p_rewards uuid[], p_statuses text[], p_id_suffix text)
-returns setof uuid
+                                       p_rewards uuid[], p_statuses text[], p_id_suffix text, p_wanted text[])
+returns table (event uuid, status text)
 language plpgsql
 set enable_seqscan = off
 set enable_hashjoin = off
@@ -79,7 +85,10 @@ as $$
 begin
   return query
   insert into mails (event_id, campaign, kind, recipient, message_id, status)
-  select f.event, f.no, f.kind, f.recipient, f.event || p_id_suffix, f.status
+  select f.event, f.no, f.kind, f.recipient, f.event || p_id_suffix,
+         case when f.status = 'discarded' and f.kind <> all (p_wanted)
+                   and (select true from mail_unsubscribes s where s.campaign = f.no and s.place = coalesce(f.user_place, 0))
+              then 'unsubscribed' else f.status end
   from (select g.*, c.no,
                case when g.user_id is null then (select a.email from accounts a where a.no = c.account)
                     else (select coalesce(u.email, u.email_key) from users u
@@ -92,11 +101,12 @@ begin
     and (f.reward is null or exists (select from rewards w where w.campaign = f.no and w.no = number_of(f.reward)
                                                              and w.id = f.reward))
   on conflict (event_id) do nothing
-  returning event_id;
+  returning event_id, status;
 end
 $$;
 
--- Enters mails as p_statuses say, where their events have none yet, and returns each one's status now, in order.
+-- Enters mails as p_statuses say, where their events have none yet, and returns each one's status now, in order. One that
+-- was 'sending' already becomes 'unsubscribed' if it says so, and counts as new.
 create or replace function mail_begin(p_events uuid[], p_campaigns int[], p_kinds text[], p_recipients text[],
                                       p_message_ids text[], p_statuses text[])
 returns table (status text, is_new boolean)
@@ -113,7 +123,8 @@ begin
     from unnest(p_events, p_campaigns, p_kinds, p_recipients, p_message_ids, p_statuses)
          as g (event_id, campaign, kind, recipient, message_id, status)
     order by g.event_id
-    on conflict (event_id) do nothing
+    on conflict (event_id) do update set status = excluded.status
+    where mails.status = 'sending' and excluded.status = 'unsubscribed'
     returning event_id)
   select array_agg(event_id) into v_new from added;
   return query

@@ -566,6 +566,7 @@ begin
   delete from verified_referrals x where x.campaign = c.no and x.referred > q.place and x.referred <= q.place + p_rows;
   delete from verification_requests x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
   delete from leaderboard x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
+  delete from mail_unsubscribes x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
 
   with page as materialized (
     select i.key from idempotency_keys i
@@ -583,6 +584,8 @@ begin
   where x.campaign = c.no;
   if q.version >= v_head - 1 and q.place >= q.places and v_keys = 0 then
     delete from rewards x where x.campaign = c.no;
+    delete from mail_templates x where x.campaign = c.no;
+    delete from mail_unsubscribes x where x.campaign = c.no and x.place = 0;
     update campaigns x set purged_at = clock_timestamp(), name = '', landing_url = null, milestones = '{}' where x.id = c.id;
   end if;
 end $$;

@@ -102,8 +102,8 @@ static void note_results(struct group *g, struct run_job *run)
 {
     const char *blocked = NULL;
     size_t finished = 0;
-    for (size_t i = 0; i < run->count; i++)
-        finished += run->items[i]->result == ITEM_FINISHED;
+    for (size_t i = 0; i < run->count; i++) /* one that only went to wait says nothing of the others */
+        finished += run->items[i]->result == ITEM_FINISHED && run->items[i]->record.outcome != OUTCOME_LATER;
     g->finished += finished;
     if (finished > 0)
         retrier_note_good(g->retrier);

@@ -97,10 +97,11 @@ static bool add_row(struct run *run, const struct handler *h, const struct item 
 {
     const struct record *r = &it->record;
     char partition[16], offset[24], attempts[16], id[UUID_TEXT_SIZE], failed_at[RFC3339_SIZE], wait_ms[24];
-    bool parsed = r->event.type != EVENT_NONE, parked = end == HELD_PARKED, has_key = it->key && !it->bury;
+    bool parsed = r->event.type != EVENT_NONE, untried = end == HELD_PARKED || r->outcome == OUTCOME_LATER,
+         has_key = it->key && !it->bury;
     snprintf(partition, sizeof partition, "%d", (int)r->partition);
     snprintf(offset, sizeof offset, "%lld", (long long)r->offset);
-    snprintf(attempts, sizeof attempts, "%d", parked ? r->attempt : r->attempt + 1);
+    snprintf(attempts, sizeof attempts, "%d", untried ? r->attempt : r->attempt + 1);
     snprintf(wait_ms, sizeof wait_ms, "%lld", (long long)retry_wait_ms(run->config, r));
     rfc3339_format(r->failed_us ? r->failed_us : clock_wall_us(), failed_at);
     uuid_format(r->event.id, id);
@@ -114,10 +115,10 @@ static bool add_row(struct run *run, const struct handler *h, const struct item 
         bytes(item_raw_value(it), it->raw_value_len, it->raw_value_null),
         {.data = parsed ? id : NULL},
         {.data = event_type_name(r->event.type)},
-        {.data = parked ? PARKED_REASON : r->reason},
+        {.data = end == HELD_PARKED ? PARKED_REASON : r->reason},
         {.data = attempts},
         bytes(has_key ? it->key->key : NULL, has_key ? it->key->len : 0, !has_key),
-        {.data = parked && r->failed_us == 0 ? NULL : failed_at},
+        {.data = untried && r->failed_us == 0 ? NULL : failed_at},
         {.data = wait_ms},
     };
     PGresult *result = sql_exec(run->conn, run->deadline_us, run->stop_at,
@@ -218,6 +219,7 @@ static struct item *read_item(const struct handler *h, const PGresult *r, int ro
         record_reason(&it->record, "the group does not handle records of this type any more");
     }
     it->held_id = number(r, row, ID);
+    it->record.waited = true;
     it->record.attempt = (int)number(r, row, ATTEMPTS);
     it->record.failed_us = number(r, row, FAILED);
     PQfreemem(raw_key);

@@ -17,7 +17,7 @@ void retry_decide(const struct config *c, struct item *it, int64_t now_us)
 {
     struct record *r = &it->record;
     int attempts = r->attempt + 1;
-    it->hold = false;
+    it->hold = r->outcome == OUTCOME_LATER && r->later_held && it->held_id == 0;
     if (r->outcome != OUTCOME_RETRY)
         return;
     if (r->failed_us == 0)

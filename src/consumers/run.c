@@ -43,6 +43,7 @@ static void start_over(struct item *it)
     it->hold = it->parked = false;
     r->known = r->call = false;
     r->later_ms = 0;
+    r->later_held = false;
     r->outcome = it->bury ? OUTCOME_REJECT : OUTCOME_DONE;
     if (!it->bury)
         r->reason[0] = '\0';
@@ -162,6 +163,19 @@ static bool not_tried(const struct record *r)
     return r->outcome == OUTCOME_UNAVAILABLE || r->outcome == OUTCOME_LATER;
 }
 
+/* What was called has had its effect, so an outcome that is none cannot be undone: it is told. */
+static void check_outcomes(const struct run *run)
+{
+    for (size_t i = 0; i < run->count; i++) {
+        struct record *r = run->records[i];
+        int outcome = (int)r->outcome;
+        if (outcome_known(r->outcome))
+            continue;
+        r->outcome = OUTCOME_REJECT;
+        record_reason(r, "the handler gave an outcome that is none: %d", outcome);
+    }
+}
+
 /* Those that could not be tried have nothing to be recorded. */
 static size_t keep_called(struct item **items, size_t count)
 {
@@ -185,6 +199,7 @@ static void call_and_settle(const struct run_env *env, void *worker, struct item
     struct run run = {.config = env->config, .records = records, .count = n, .worker = worker, .stop_at = env->stop_at};
     if (n > 0) {
         env->handler->call(&run);
+        check_outcomes(&run);
         if (n == 1)
             blame_suspect(env, called[0]);
         n = keep_called(called, n);
@@ -283,7 +298,9 @@ static void conclude(const struct run_env *env, struct item *it, int64_t now_us)
         return;
     }
     if (r->outcome == OUTCOME_LATER) {
-        it->result = ITEM_AGAIN;
+        it->result = it->hold ? ITEM_FINISHED : ITEM_AGAIN;
+        r->waited = true;
+        metric_add(m->held, it->hold);
         it->due_us = now_us + r->later_ms * 1000;
         return;
     }

@@ -22,7 +22,8 @@ struct tx {
     struct run run;
     PGresult *failed;
     bool behind;
-    bool settling; /* what call was for is done */
+    bool settling;    /* what call was for is done */
+    char misdeed[80]; /* what the handler must not do, "": nothing; its transaction is rolled back as for bad data */
 };
 
 /* --- dedupe rows --- */
@@ -80,6 +81,40 @@ static bool unclaim(struct tx *t)
     return count == 0 || r != NULL;
 }
 
+/* --- handlers that misbehave --- */
+
+/* Whether the handler has left its transaction as it found it: else what it did may not be what is committed. */
+static bool left_transaction_good(struct tx *t)
+{
+    const char *what = NULL;
+    switch (PQtransactionStatus(t->run.conn)) {
+    case PQTRANS_IDLE: what = "the handler has ended its transaction"; break;
+    case PQTRANS_ACTIVE: what = "the handler has left a statement unfinished"; break;
+    case PQTRANS_INERROR: what = "the handler went on after a statement of its has failed"; break;
+    default: break; /* good; or the connection is lost, which the next statement notices */
+    }
+    snprintf(t->misdeed, sizeof t->misdeed, "%s", what ? what : "");
+    return !what;
+}
+
+/* Whether its outcomes are some: one that is none would be taken for finished, and the record would be lost. */
+static bool gave_outcomes(struct tx *t)
+{
+    for (size_t i = 0; i < t->run.count; i++)
+        if (!outcome_known(t->run.records[i]->outcome)) {
+            snprintf(t->misdeed, sizeof t->misdeed, "the handler gave an outcome that is none: %d",
+                     (int)t->run.records[i]->outcome);
+            return false;
+        }
+    return true;
+}
+
+/* Calls the handler for a step of its. */
+static bool take_step(struct tx *t, bool (*step)(struct run *run, PGresult **failed))
+{
+    return step(&t->run, &t->failed) && left_transaction_good(t) && gave_outcomes(t);
+}
+
 /* --- what is done within the transaction --- */
 
 /* Takes those out of the run that must wait behind others of their key; they get their rows in its commit. */
@@ -128,7 +163,7 @@ static enum held_end end_of(const struct tx *t, const struct item *it)
         return HELD_DEAD;
     if (it->parked)
         return HELD_PARKED;
-    if (r->outcome == OUTCOME_RETRY && it->hold)
+    if (it->hold)
         return HELD_RETRY;
     return r->outcome == OUTCOME_DONE && (!r->call || t->settling) ? HELD_DONE : HELD_NOTHING;
 }
@@ -176,7 +211,7 @@ static bool apply_body(struct tx *t)
         return false;
     if (t->run.count > 0 && h->dedupe && !claim(t))
         return false;
-    if (t->run.count > 0 && !h->apply(&t->run, &t->failed))
+    if (t->run.count > 0 && !take_step(t, h->apply))
         return false;
     decide(t);
     t->behind = find_behind(h, t->items, t->count);
@@ -187,7 +222,7 @@ static bool settle_body(struct tx *t)
 {
     t->settling = true;
     decide(t);
-    return t->env->handler->settle(&t->run, &t->failed) && write_held(t);
+    return take_step(t, t->env->handler->settle) && write_held(t);
 }
 
 /* --- begin, commit, rollback --- */
@@ -202,6 +237,10 @@ static bool command(struct tx *t, const char *sql, const char *tag)
 
 static enum tx_end explain(struct tx *t, char *why, size_t why_size)
 {
+    if (t->misdeed[0]) {
+        snprintf(why, why_size, "%s", t->misdeed);
+        return TX_DATA;
+    }
     const char *text = t->failed ? PQresultErrorField(t->failed, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     snprintf(why, why_size, "%s", text ? text : "the connection to Postgres was lost");
     if (!t->failed)
@@ -231,7 +270,7 @@ static enum tx_end transaction(struct tx *t, bool (*body)(struct tx *), char *wh
         PQclear(t->failed);
         t->failed = NULL;
         if (PQtransactionStatus(t->run.conn) != PQTRANS_IDLE)
-            command(t, "rollback", "ROLLBACK");
+            command(t, "rollback", "ROLLBACK"); /* a statement that was left unfinished costs the connection */
     }
     PQclear(t->failed);
     db_pool_give(env->db, t->run.conn);

@@ -170,6 +170,20 @@ void buf_add_json(struct buf *b, const char *text, size_t len)
     buf_addc(b, '"');
 }
 
+void buf_add_html(struct buf *b, const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        switch (text[i]) {
+        case '&': buf_adds(b, "&amp;"); break;
+        case '<': buf_adds(b, "&lt;"); break;
+        case '>': buf_adds(b, "&gt;"); break;
+        case '"': buf_adds(b, "&quot;"); break;
+        case '\'': buf_adds(b, "&#39;"); break;
+        default: buf_addc(b, text[i]);
+        }
+    }
+}
+
 const char *buf_cstr(struct buf *b)
 {
     *buf_grow(b, 1) = '\0';

@@ -48,6 +48,8 @@ void buf_add_u64be(struct buf *b, uint64_t v);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A JSON string with its quotes; text must be UTF-8. Escapes ", \ and control characters only. */
 void buf_add_json(struct buf *b, const char *text, size_t len);
+/* Text for HTML, in element content and in quoted attributes. */
+void buf_add_html(struct buf *b, const char *text, size_t len);
 const char *buf_cstr(struct buf *b);           /* NUL-terminates (len unchanged) */
 
 /* malloc family that aborts with a message instead of returning NULL. */

@@ -67,6 +67,7 @@
   X(maildir, "MAILDIR", STR, 1, 4096, "var/mail", "directory of MAIL_TRANSPORT=maildir")                               \
   X(mail_from, "MAIL_FROM", STR, 3, 320, "Tidings <tidings@localhost>", "From of all mails")                           \
   X(mail_max_age_s, "MAIL_MAX_AGE_SECONDS", INT, 60, 31536000, "604800", "events older than this are recorded as expired, their mail not sent") \
+  X(mail_rate, "MAIL_RATE_PER_CAMPAIGN", INT, 0, 1000000, "0", "mails per minute that one campaign may have sent by email-workers of this process; 0: no limit") \
   X(smtp_url, "SMTP_URL", STR, 1, 1024, "smtp://127.0.0.1:25", "server of MAIL_TRANSPORT=smtp: smtp://host:port or smtps://host:port") \
   X(smtp_username, "SMTP_USERNAME", STR, 0, 256, NULL, "SMTP AUTH user; unset: no AUTH")                               \
   X(smtp_password, "SMTP_PASSWORD", SECRET, 0, 1024, NULL, "SMTP AUTH password")                                       \

@@ -17,6 +17,7 @@
     X(ERR_NO_REFERRAL,        404, false, "no-referral",           "No such referral in this campaign")                \
     X(ERR_NO_REWARD,          404, false, "no-reward",             "No such reward in this campaign")                  \
     X(ERR_NO_DEAD_LETTER,     404, false, "no-dead-letter",        "No such dead letter")                              \
+    X(ERR_NO_TEMPLATE,        404, false, "no-template",           "No such mail template")                            \
     X(ERR_METHOD,             405, false, "method-not-allowed",    "Method not allowed here")                          \
     X(ERR_EMAIL_TAKEN,        409, false, "email-taken",           "This e-mail address has already signed up")        \
     X(ERR_ALREADY_VERIFIED,   409, false, "already-verified",      "This user has already verified")                   \

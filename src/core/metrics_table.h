@@ -40,7 +40,7 @@
   X(M_GROUP_LAG,         GAUGE,   "tidings_group_lag_records",             "group", "records of the assigned partitions not yet finished") \
   X(M_GROUP_WINDOW,      GAUGE,   "tidings_group_window_records",          "group", "records taken and not yet finished") \
   X(M_GROUP_PARTITIONS,  GAUGE,   "tidings_group_partitions",              "group", "partitions assigned to this process") \
-  X(M_MAILS,             COUNTER, "tidings_mails_total",                   "outcome", "mails: sent, failed, expired, discarded, retried") \
+  X(M_MAILS,             COUNTER, "tidings_mails_total",                   "outcome", "mails: sent, failed, expired, discarded, unsubscribed, retried") \
   X(M_DELIVERIES,        COUNTER, "tidings_deliveries_total",              "kind,outcome", "rewards delivered by email or webhook: delivered, failed, retried, postponed") \
   X(M_LATE_DELIVERIES,   COUNTER, "tidings_deliveries_after_release_total", "",     "must be 0: rewards that were delivered although they had been released") \
   X(M_LOG_DROPPED,       COUNTER, "tidings_log_dropped_total",             "",      "log lines dropped because standard error was slow")

@@ -85,18 +85,51 @@ static GMimeContentEncoding encoding_of(const char *body, bool eight_bit)
     return eight_bit ? GMIME_CONTENT_ENCODING_8BIT : GMIME_CONTENT_ENCODING_QUOTEDPRINTABLE;
 }
 
-static void set_body(GMimeMessage *message, const char *body, bool eight_bit)
+static GMimeObject *new_part(const char *subtype, const char *body, bool eight_bit)
 {
-    GMimeTextPart *part = g_mime_text_part_new_with_subtype("plain");
+    GMimeTextPart *part = g_mime_text_part_new_with_subtype(subtype);
     GMimeStream *stream = g_mime_stream_mem_new_with_buffer(body, strlen(body));
     GMimeDataWrapper *content = g_mime_data_wrapper_new_with_stream(stream, GMIME_CONTENT_ENCODING_DEFAULT);
     g_mime_text_part_set_charset(part, "utf-8");
     g_mime_part_set_content(GMIME_PART(part), content);
     g_mime_part_set_content_encoding(GMIME_PART(part), encoding_of(body, eight_bit));
-    g_mime_message_set_mime_part(message, GMIME_OBJECT(part));
     g_object_unref(content);
     g_object_unref(stream);
-    g_object_unref(part);
+    return GMIME_OBJECT(part);
+}
+
+/* The richest last, as RFC 2046 wants it. */
+static GMimeObject *new_alternative(const char *text, const char *html, bool eight_bit)
+{
+    GMimeMultipart *multipart = g_mime_multipart_new_with_subtype("alternative");
+    GMimeObject *plain = new_part("plain", text, eight_bit), *rich = new_part("html", html, eight_bit);
+    g_mime_multipart_add(multipart, plain);
+    g_mime_multipart_add(multipart, rich);
+    g_object_unref(plain);
+    g_object_unref(rich);
+    return GMIME_OBJECT(multipart);
+}
+
+static void set_body(GMimeMessage *message, const struct mail *m, bool eight_bit)
+{
+    GMimeObject *body = m->html ? new_alternative(m->text, m->html, eight_bit) : new_part("plain", m->text, eight_bit);
+    g_mime_message_set_mime_part(message, body);
+    g_object_unref(body);
+}
+
+/* Mail programs show a button for it, and providers want to see it: see RFC 2369 and RFC 8058. The header stands in one
+ * line: GMime would break the link where it is too long for one. */
+static void set_unsubscribe(GMimeMessage *message, const char *url)
+{
+    struct buf cleaned = {0}, value = {0};
+    GMimeObject *object = GMIME_OBJECT(message);
+    buf_printf(&value, " <%s>\n", clean(url, &cleaned));
+    g_mime_object_append_header(object, "List-Unsubscribe", "", NULL);
+    g_mime_header_set_raw_value(
+        g_mime_header_list_get_header(g_mime_object_get_header_list(object), "List-Unsubscribe"), buf_cstr(&value));
+    g_mime_object_append_header(object, "List-Unsubscribe-Post", "List-Unsubscribe=One-Click", NULL);
+    buf_free(&cleaned);
+    buf_free(&value);
 }
 
 static void set_headers(GMimeMessage *message, const struct mail *m, InternetAddressList *from)
@@ -110,6 +143,8 @@ static void set_headers(GMimeMessage *message, const struct mail *m, InternetAdd
     g_mime_message_set_date(message, date);
     g_mime_message_set_message_id(message, clean(m->message_id, &cleaned));
     g_mime_object_append_header(GMIME_OBJECT(message), "Auto-Submitted", "auto-generated", NULL);
+    if (m->unsubscribe_url)
+        set_unsubscribe(message, m->unsubscribe_url);
     g_date_time_unref(date);
     g_object_unref(to);
     buf_free(&cleaned);
@@ -141,7 +176,7 @@ bool mail_compose(const struct mail *m, bool crlf, bool eight_bit, struct buf *o
     }
     GMimeMessage *message = g_mime_message_new(TRUE);
     set_headers(message, m, from);
-    set_body(message, m->body, eight_bit);
+    set_body(message, m, eight_bit);
     write_out(message, crlf, out);
     g_object_unref(message);
     g_object_unref(from);

@@ -93,7 +93,9 @@ enum smtp_end mailer_send(struct mailer *m, const struct mailer_mail *mail, cons
         .to = mail->to,
         .message_id = mail->message_id,
         .subject = mail->subject,
-        .body = mail->body,
+        .text = mail->text,
+        .html = mail->html,
+        .unsubscribe_url = mail->unsubscribe_url,
         .date_us = clock_wall_us(),
     };
     if (m->discard)

@@ -25,7 +25,8 @@ void mailer_close(struct mailer *m);                     /* NULL is fine */
 struct mailer_mail {
     const char *to;         /* an address */
     const char *message_id; /* without the angle brackets; the same for the same mail, however often it is sent */
-    const char *subject, *body;
+    const char *subject, *text;
+    const char *html, *unsubscribe_url; /* or NULL: see struct mail */
     const char *file; /* Maildir: the file's name is made of these two, so the same mail again replaces the first */
     int64_t file_time_us;
 };

@@ -1,4 +1,4 @@
-/* Verification tokens: what they say and a MAC over it, in base64url. */
+/* Tokens: what they say and a MAC over it, in base64url. */
 #include "domain/token.h"
 
 #include <openssl/crypto.h>
@@ -15,14 +15,17 @@
 #define CHARS (TOKEN_SIZE - 1)
 
 /* A MAC of another purpose under the same secret must never pass for a token. */
-static const char purpose[] = "tidings verification token 1";
+#define PURPOSE_SIZE sizeof "tidings verification token 1"
+static const char verification[PURPOSE_SIZE] = "tidings verification token 1";
+static const char unsubscription[PURPOSE_SIZE] = "tidings unsubscribe token 1";
 static const char fingerprint_purpose[] = "tidings token fingerprint 1";
 
-static void mac_of(const char *secret, size_t secret_len, const uint8_t body[BODY_SIZE], uint8_t mac[MAC_SIZE])
+static void mac_of(const char *secret, size_t secret_len, const char purpose[PURPOSE_SIZE],
+                   const uint8_t body[BODY_SIZE], uint8_t mac[MAC_SIZE])
 {
-    uint8_t message[sizeof purpose + BODY_SIZE], full[EVP_MAX_MD_SIZE];
-    memcpy(message, purpose, sizeof purpose);
-    memcpy(message + sizeof purpose, body, BODY_SIZE);
+    uint8_t message[PURPOSE_SIZE + BODY_SIZE], full[EVP_MAX_MD_SIZE];
+    memcpy(message, purpose, PURPOSE_SIZE);
+    memcpy(message + PURPOSE_SIZE, body, BODY_SIZE);
     /* Sending or accepting a token without a real secret would be worse than stopping. */
     if (secret_len == 0 || !HMAC(EVP_sha256(), secret, (int)secret_len, message, sizeof message, full, NULL)) {
         fputs("tidings: no secret to sign tokens with, or HMAC failed\n", stderr);
@@ -78,25 +81,26 @@ static bool decode(const char *text, size_t len, uint8_t bytes[BYTES])
     return (bits & ((1u << count) - 1)) == 0;
 }
 
-void token_make(const char *secrets, struct uuid campaign, struct uuid user, int64_t expires_s, char out[TOKEN_SIZE])
+static void make_token(const char *secrets, const char purpose[PURPOSE_SIZE], struct uuid campaign, struct uuid user,
+                       int64_t expires_s, char out[TOKEN_SIZE])
 {
     uint8_t bytes[BYTES];
     memcpy(bytes, campaign.b, 16);
     memcpy(bytes + 16, user.b, 16);
     for (int i = 0; i < 8; i++)
         bytes[32 + i] = (uint8_t)((uint64_t)expires_s >> (56 - 8 * i));
-    mac_of(secrets, strcspn(secrets, ","), bytes, bytes + BODY_SIZE);
+    mac_of(secrets, strcspn(secrets, ","), purpose, bytes, bytes + BODY_SIZE);
     encode(bytes, out);
 }
 
-static bool signed_by_one_of(const char *secrets, const uint8_t bytes[BYTES])
+static bool signed_by_one_of(const char *secrets, const char purpose[PURPOSE_SIZE], const uint8_t bytes[BYTES])
 {
     bool good = false;
     while (*secrets) {
         size_t len = strcspn(secrets, ",");
         uint8_t mac[MAC_SIZE];
         if (len > 0) {
-            mac_of(secrets, len, bytes, mac);
+            mac_of(secrets, len, purpose, bytes, mac);
             good |= CRYPTO_memcmp(mac, bytes + BODY_SIZE, MAC_SIZE) == 0;
         }
         secrets += len + (secrets[len] == ',');
@@ -104,12 +108,12 @@ static bool signed_by_one_of(const char *secrets, const uint8_t bytes[BYTES])
     return good;
 }
 
-enum err token_read(const char *secrets, const char *token, size_t len, int64_t now_s, struct uuid *campaign,
-                    struct uuid *user)
+static enum err read_token(const char *secrets, const char purpose[PURPOSE_SIZE], const char *token, size_t len,
+                           int64_t now_s, struct uuid *campaign, struct uuid *user)
 {
     uint8_t bytes[BYTES];
     uint64_t expires = 0;
-    if (!decode(token, len, bytes) || !signed_by_one_of(secrets, bytes))
+    if (!decode(token, len, bytes) || !signed_by_one_of(secrets, purpose, bytes))
         return ERR_BAD_TOKEN;
     for (int i = 0; i < 8; i++)
         expires = expires << 8 | bytes[32 + i];
@@ -118,6 +122,28 @@ enum err token_read(const char *secrets, const char *token, size_t len, int64_t 
     memcpy(campaign->b, bytes, 16);
     memcpy(user->b, bytes + 16, 16);
     return ERR_NONE;
+}
+
+void token_make(const char *secrets, struct uuid campaign, struct uuid user, int64_t expires_s, char out[TOKEN_SIZE])
+{
+    make_token(secrets, verification, campaign, user, expires_s, out);
+}
+
+enum err token_read(const char *secrets, const char *token, size_t len, int64_t now_s, struct uuid *campaign,
+                    struct uuid *user)
+{
+    return read_token(secrets, verification, token, len, now_s, campaign, user);
+}
+
+void token_make_unsubscribe(const char *secrets, struct uuid campaign, struct uuid user, char out[TOKEN_SIZE])
+{
+    make_token(secrets, unsubscription, campaign, user, INT64_MAX, out);
+}
+
+enum err token_read_unsubscribe(const char *secrets, const char *token, size_t len, struct uuid *campaign,
+                                struct uuid *user)
+{
+    return read_token(secrets, unsubscription, token, len, 0, campaign, user);
 }
 
 size_t token_fingerprints(const char *secrets, struct uuid out[], size_t max)

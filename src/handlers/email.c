@@ -1,7 +1,8 @@
 /* email-workers: one mail per event, and a row in `mails` for it.
  *
  *   apply   enters mails that are not sent ('expired', 'discarded') by one statement, and they are done; of the others
- *           reads what they are made of and enters the rows as 'sending'
+ *           reads what they are made of and enters the rows as 'sending', or 'unsubscribed', and they are done too;
+ *           those of a campaign that has sent too many in this minute wait
  *   call    composes and sends; the Message-ID comes from the event's id, so a mail sent again is known as the same
  *   settle  'sent', 'failed' (rejected), or 'sending' still (refused for now: tried again)
  *
@@ -19,25 +20,19 @@
 #include "core/metrics.h"
 #include "delivery/mailer.h"
 #include "handlers/handler.h"
+#include "handlers/pace.h"
 #include "handlers/sql.h"
 
 #define SMTP_RUN_MAX 20 /* a crash sends the mails of the runs under way again: few, while a mail costs milliseconds */
-#define MESSAGE_ID_SIZE (MAILER_HOST_SIZE + 64)
+#define MEMORY_WAIT_MS 5000 /* who must wait longer for the campaign's pace waits in Postgres */
 
 struct email_worker {
     struct email_texts texts;
     struct mailer *mailer;
     bool has_code_key;
-    uint8_t code_key[16]; /* installation.referral_code_key, which never changes */
-    struct buf subject, body;
-};
-
-/* record->state */
-struct email_job {
-    struct mail_facts facts;
-    char message_id[MESSAGE_ID_SIZE];
-    const char *planned; /* status for a row that is new */
-    const char *counted; /* what M_MAILS counts when the run has ended; NULL: nothing */
+    uint8_t code_key[16];     /* installation.referral_code_key, which never changes */
+    struct email_own own;     /* of the run */
+    struct email_parts parts; /* of the mail under way */
 };
 
 static bool transport_is(const struct config *c, const char *word)
@@ -79,26 +74,12 @@ static void email_close(void *worker)
     struct email_worker *w = worker;
     email_texts_free(&w->texts);
     mailer_close(w->mailer);
-    buf_free(&w->subject);
-    buf_free(&w->body);
+    email_own_clear(&w->own);
+    email_parts_free(&w->parts);
     free(w);
 }
 
 /* --- whose mail it is --- */
-
-bool email_recipient(const struct event *e, struct uuid *user)
-{
-    const char *member = event_email_key(e->type);
-    if (!member || strcmp(member, "account") == 0)
-        return false;
-    *user = event_data_uuid(e, member);
-    return true;
-}
-
-bool email_about_reward(const struct event *e)
-{
-    return e->type == EVENT_REWARD_EARNED || e->type == EVENT_REWARD_RELEASED;
-}
 
 static void email_key(const struct event *e, struct buf *out)
 {
@@ -109,99 +90,36 @@ static void email_key(const struct event *e, struct buf *out)
 
 /* --- apply --- */
 
-/* mail_read's columns */
-enum { CAMPAIGN_NO, DELETED, CAMPAIGN_NAME, LANDING_URL, POINTS, EMAIL, VERIFIED, REWARD };
-
-/* Whether there is a mail to be written; else the record is rejected, or done if it is about a deleted campaign. */
-static bool has_facts(struct record *record, const PGresult *r, int row)
-{
-    const struct event *e = &record->event;
-    char campaign[UUID_TEXT_SIZE], id[UUID_TEXT_SIZE];
-    struct uuid user;
-    bool to_user = email_recipient(e, &user);
-    uuid_format(e->campaign_id, campaign);
-    uuid_format(to_user ? user : e->account_id, id);
-    if (PQgetisnull(r, row, CAMPAIGN_NO)) {
-        record_fail(record, OUTCOME_REJECT, "campaign %s does not exist", campaign);
-        return false;
-    }
-    if (PQgetvalue(r, row, DELETED)[0] == 't')
-        return false;
-    if (PQgetisnull(r, row, EMAIL)) {
-        record_fail(record, OUTCOME_REJECT, "%s %s has no address in campaign %s: there is no such %s",
-                    to_user ? "user" : "account", id, campaign, to_user ? "user" : "account");
-        return false;
-    }
-    if (email_about_reward(e) && PQgetisnull(r, row, REWARD)) {
-        record_fail(record, OUTCOME_REJECT, "campaign %s has no reward %s", campaign, event_data_text(e, "reward_id"));
-        return false;
-    }
-    return true;
-}
-
-static void take_facts(struct record *record, const PGresult *r, int row, const char *id_suffix)
-{
-    char event[UUID_TEXT_SIZE];
-    struct uuid user;
-    if (!has_facts(record, r, row))
-        return;
-    struct email_job *job = xcalloc(1, sizeof *job);
-    record->state = job;
-    job->facts = (struct mail_facts){
-        .campaign_no = (int)strtol(PQgetvalue(r, row, CAMPAIGN_NO), NULL, 10),
-        .campaign_name = sql_copy(r, row, CAMPAIGN_NAME),
-        .landing_url = sql_copy(r, row, LANDING_URL),
-        .points_per_referral = strtoll(PQgetvalue(r, row, POINTS), NULL, 10),
-        .recipient = sql_copy(r, row, EMAIL),
-        .verified = strtoll(PQgetvalue(r, row, VERIFIED), NULL, 10),
-        .reward = sql_copy(r, row, REWARD),
-        .place = email_recipient(&record->event, &user) ? uuid_place(user) : 0,
-    };
-    uuid_format(broken("double-effect") ? uuid_v7() : record->event.id, event);
-    snprintf(job->message_id, sizeof job->message_id, "%s%s", event, id_suffix);
-}
-
-static bool read_facts(struct run *run, const char *id_suffix, PGresult **failed)
-{
-    struct buf campaigns = {0}, users = {0}, places = {0}, rewards = {0};
-    sql_array_begin(&campaigns);
-    sql_array_begin(&users);
-    sql_array_begin(&places);
-    sql_array_begin(&rewards);
-    for (size_t i = 0; i < run->count; i++) {
-        const struct event *e = &run->records[i]->event;
-        struct uuid user;
-        sql_array_uuid(&campaigns, e->campaign_id);
-        if (email_recipient(e, &user)) {
-            sql_array_uuid(&users, user);
-            sql_array_int(&places, uuid_place(user));
-        } else {
-            sql_array_text(&users, NULL);
-            sql_array_text(&places, NULL);
-        }
-        if (email_about_reward(e))
-            sql_array_uuid(&rewards, event_data_uuid(e, "reward_id"));
-        else
-            sql_array_text(&rewards, NULL);
-    }
-    const char *const values[] = {sql_array_end(&campaigns), sql_array_end(&users), sql_array_end(&places),
-                                  sql_array_end(&rewards)};
-    PGresult *r = run_sql(run, failed, "select * from mail_read($1, $2, $3, $4)", 4, values);
-    for (size_t i = 0; r && i < run->count && (int)i < PQntuples(r); i++)
-        take_facts(run->records[i], r, (int)i, id_suffix);
-    PQclear(r);
-    buf_free(&campaigns);
-    buf_free(&users);
-    buf_free(&places);
-    buf_free(&rewards);
-    return r != NULL;
-}
-
 static const char *planned_status(const struct config *c, const struct event *e, int64_t now_us)
 {
     if (now_us - e->at_us > c->mail_max_age_s * 1000000)
         return "expired";
     return transport_is(c, "discard") ? "discarded" : "sending";
+}
+
+/* What becomes of the mails that there are facts for. Those that must wait are left out of the run's effect. */
+static void plan(struct run *run)
+{
+    const struct config *c = run->config;
+    int64_t now = clock_wall_us(), wait_ms;
+    for (size_t i = 0; i < run->count; i++) {
+        struct record *r = run->records[i];
+        struct email_job *job = r->state;
+        if (!job)
+            continue;
+        job->planned = job->facts.unsubscribed ? "unsubscribed" : planned_status(c, &r->event, now);
+        if (c->mail_rate == 0 || !job->facts.open || strcmp(job->planned, "sending") != 0 ||
+            pace_take(job->facts.campaign_no, c->mail_rate, r->waited, clock_mono_us(), &wait_ms))
+            continue;
+        r->later_ms = wait_ms;
+        r->later_held = wait_ms > MEMORY_WAIT_MS;
+        record_fail(r, OUTCOME_LATER, "its campaign sends no more than %lld mails a minute", (long long)c->mail_rate);
+    }
+}
+
+static bool is_planned(const struct record *r)
+{
+    return r->state && r->outcome == OUTCOME_DONE;
 }
 
 static void take_status(struct record *record, const char *status, bool is_new)
@@ -218,15 +136,13 @@ static bool enter(struct run *run, PGresult **failed)
     struct buf events = {0}, campaigns = {0}, kinds = {0}, recipients = {0}, ids = {0}, statuses = {0};
     struct buf *const arrays[] = {&events, &campaigns, &kinds, &recipients, &ids, &statuses};
     const char *values[6];
-    int64_t now = clock_wall_us();
     for (int i = 0; i < 6; i++)
         sql_array_begin(arrays[i]);
     for (size_t i = 0; i < run->count; i++) {
         const struct event *e = &run->records[i]->event;
-        struct email_job *job = run->records[i]->state;
-        if (!job)
+        const struct email_job *job = run->records[i]->state;
+        if (!is_planned(run->records[i]))
             continue;
-        job->planned = planned_status(run->config, e, now);
         sql_array_uuid(&events, e->id);
         sql_array_int(&campaigns, job->facts.campaign_no);
         sql_array_text(&kinds, event_type_name(e->type));
@@ -239,7 +155,7 @@ static bool enter(struct run *run, PGresult **failed)
     PGresult *r = run_sql(run, failed, "select * from mail_begin($1, $2, $3, $4, $5, $6)", 6, values);
     int row = 0;
     for (size_t i = 0; r && i < run->count && row < PQntuples(r); i++)
-        if (run->records[i]->state) {
+        if (is_planned(run->records[i])) {
             take_status(run->records[i], PQgetvalue(r, row, 0), PQgetvalue(r, row, 1)[0] == 't');
             row++;
         }
@@ -309,8 +225,10 @@ static bool email_apply(struct run *run, PGresult **failed)
     rest.records = xmalloc((run->count + 1) * sizeof(struct record *));
     memcpy(rest.records, run->records, run->count * sizeof(struct record *));
     bool ok = enter_finals(&rest, suffix, failed);
-    if (ok && rest.count > 0)
-        ok = read_facts(&rest, suffix, failed) && enter(&rest, failed);
+    if (ok && rest.count > 0 && (ok = email_read_facts(&rest, suffix, &w->own, failed))) {
+        plan(&rest);
+        ok = enter(&rest, failed);
+    }
     free(rest.records);
     return ok;
 }
@@ -325,16 +243,16 @@ static void deliver(const struct run *run, struct email_worker *w, struct record
                                             [SMTP_UNAVAILABLE] = OUTCOME_UNAVAILABLE};
     const struct email_job *job = r->state;
     char why[200], id[UUID_TEXT_SIZE];
-    buf_clear(&w->subject);
-    buf_clear(&w->body);
-    email_text(&w->texts, run->config, &r->event, &job->facts, w->code_key, clock_wall_us() / 1000000, &w->subject,
-               &w->body);
+    email_parts_clear(&w->parts);
+    email_text(&w->texts, run->config, &r->event, &job->facts, w->code_key, clock_wall_us() / 1000000, &w->parts);
     uuid_format(r->event.id, id);
     const struct mailer_mail mail = {
         .to = job->facts.recipient,
         .message_id = job->message_id,
-        .subject = buf_cstr(&w->subject),
-        .body = buf_cstr(&w->body),
+        .subject = buf_cstr(&w->parts.subject),
+        .text = buf_cstr(&w->parts.text),
+        .html = w->parts.html.len > 0 ? buf_cstr(&w->parts.html) : NULL,
+        .unsubscribe_url = buf_cstr(&w->parts.unsubscribe_url),
         .file = id,
         .file_time_us = r->event.at_us,
     };

@@ -11,22 +11,35 @@ static int compare(const void *a, const void *b)
     return memcmp(x->record->event.id.b, y->record->event.id.b, sizeof x->record->event.id.b);
 }
 
+/* Which kinds unsubscribing does not stop. */
+static void add_wanted(struct buf *kinds)
+{
+    for (int type = 0; type < EVENT_TYPE_MAX; type++)
+        if (EMAIL_WANTED & 1u << type)
+            sql_array_text(kinds, event_type_name((enum event_type)type));
+}
+
 static void mark_entered(struct email_final *finals, size_t count, const PGresult *r)
 {
     struct email_final wanted, *found;
     struct record key = {0};
     wanted.record = &key;
-    for (int row = 0; row < PQntuples(r); row++)
-        if (uuid_parse(PQgetvalue(r, row, 0), (size_t)PQgetlength(r, row, 0), &key.event.id) &&
-            (found = bsearch(&wanted, finals, count, sizeof *finals, compare)))
-            found->entered = true;
+    for (int row = 0; row < PQntuples(r); row++) {
+        if (!uuid_parse(PQgetvalue(r, row, 0), (size_t)PQgetlength(r, row, 0), &key.event.id) ||
+            !(found = bsearch(&wanted, finals, count, sizeof *finals, compare)))
+            continue;
+        found->entered = true;
+        if (strcmp(PQgetvalue(r, row, 1), "unsubscribed") == 0)
+            found->status = "unsubscribed";
+    }
 }
 
 bool email_record(struct run *run, struct email_final *finals, size_t count, const char *id_suffix, PGresult **failed)
 {
     enum { EVENTS, KINDS, CAMPAIGNS, USERS, PLACES, REWARDS, STATUSES, ARRAYS };
+    struct buf wanted = {0};
     struct buf arrays[ARRAYS] = {{0}};
-    const char *values[ARRAYS + 1];
+    const char *values[ARRAYS + 2];
     qsort(finals, count, sizeof *finals, compare);
     for (int i = 0; i < ARRAYS; i++)
         sql_array_begin(&arrays[i]);
@@ -53,10 +66,15 @@ bool email_record(struct run *run, struct email_final *finals, size_t count, con
     for (int i = 0; i < ARRAYS; i++)
         values[i] = sql_array_end(&arrays[i]);
     values[ARRAYS] = id_suffix;
-    PGresult *r = run_sql(run, failed, "select mail_record($1, $2, $3, $4, $5, $6, $7, $8)", ARRAYS + 1, values);
+    sql_array_begin(&wanted);
+    add_wanted(&wanted);
+    values[ARRAYS + 1] = sql_array_end(&wanted);
+    PGresult *r =
+        run_sql(run, failed, "select * from mail_record($1, $2, $3, $4, $5, $6, $7, $8, $9)", ARRAYS + 2, values);
     if (r)
         mark_entered(finals, count, r);
     PQclear(r);
+    buf_free(&wanted);
     for (int i = 0; i < ARRAYS; i++)
         buf_free(&arrays[i]);
     return r != NULL;

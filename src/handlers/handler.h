@@ -46,6 +46,9 @@ struct record {
     enum outcome outcome; /* set by the handler; DONE on entry */
     char reason[200];     /* for people: why not DONE */
     int64_t later_ms;     /* with OUTCOME_LATER, and OUTCOME_RETRY if the handler knows when; 0 on entry */
+    bool later_held;      /* with OUTCOME_LATER from apply: it waits in Postgres, since a long wait in memory would hold up
+                             its partition's offset; false on entry */
+    bool waited;          /* its outcome was OUTCOME_LATER before, or it comes from Postgres */
     bool known;           /* handled before: skip it. Set by the caller with .dedupe, else by the handler */
     bool call;            /* set by apply: call and settle are wanted */
     void *state;          /* the handler's own from apply on; goes to release when the run has ended, if not NULL */
@@ -95,6 +98,12 @@ struct handler {
     bool (*give_up)(struct run *run, PGresult **failed);
     void (*release)(struct record *r); /* frees r->state; r->outcome is final for this run; may be NULL */
 };
+
+/* Whether it is one of them: a handler's mistake must not pass for success. */
+static inline bool outcome_known(enum outcome o)
+{
+    return (unsigned)o <= OUTCOME_REJECT;
+}
 
 /* Sets an outcome once: a record that already failed keeps its first reason. printf-like reason; what is not UTF-8 in
  * it becomes '?', control characters become blanks. */

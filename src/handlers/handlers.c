@@ -6,6 +6,8 @@
 
 #ifdef HANDLERS_EXAMPLE /* the build of docs/adding-a-consumer.md's example has one more */
 #define HANDLERS_MORE(X) X(fraud_handler)
+#elif defined(HANDLERS_NAUGHTY) /* and the tests' one that misbehaves */
+#define HANDLERS_MORE(X) X(naughty_handler)
 #else
 #define HANDLERS_MORE(X)
 #endif

@@ -42,7 +42,7 @@ struct reward_worker {
     struct mailer *mailer;
     struct webhook *webhook;
     char host[MAILER_HOST_SIZE]; /* where message ids are at home */
-    struct buf subject, body;
+    struct buf subject, body, html;
 };
 
 /* record->state */
@@ -89,6 +89,7 @@ static void reward_close(void *worker)
     webhook_close(w->webhook);
     buf_free(&w->subject);
     buf_free(&w->body);
+    buf_free(&w->html);
     free(w);
 }
 
@@ -284,13 +285,15 @@ static void send_mail(const struct run *run, struct reward_worker *w, struct rec
     int64_t started = clock_mono_us();
     buf_clear(&w->subject);
     buf_clear(&w->body);
-    reward_mail(w->template, &job->facts, &w->subject, &w->body);
+    buf_clear(&w->html);
+    reward_mail(w->template, &job->facts, &w->subject, &w->body, &w->html);
     snprintf(message_id, sizeof message_id, "%s.reward@%s", id, w->host);
     const struct mailer_mail mail = {
         .to = job->facts.email,
         .message_id = message_id,
         .subject = buf_cstr(&w->subject),
-        .body = buf_cstr(&w->body),
+        .text = buf_cstr(&w->body),
+        .html = w->html.len > 0 ? buf_cstr(&w->html) : NULL,
         .file = id, /* the event's id is the name of the notification's file */
         .file_time_us = r->event.at_us,
     };

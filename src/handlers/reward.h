@@ -23,10 +23,11 @@ struct reward_facts {
 /* Whether the group can work with these settings: see struct handler. */
 bool reward_check(const struct config *c, char *why, size_t why_size);
 
-/* The mail's template, reward.txt. NULL with a sentence in why. */
+/* The mail's template, "reward". NULL with a sentence in why. */
 struct template *reward_template(const struct config *c, char *why, size_t why_size);
-/* Appends subject and body of the mail that delivers a reward. */
-void reward_mail(const struct template *t, const struct reward_facts *facts, struct buf *subject, struct buf *body);
+/* Appends the mail that delivers a reward; html is left alone if it has none. */
+void reward_mail(const struct template *t, const struct reward_facts *facts, struct buf *subject, struct buf *text,
+                 struct buf *html);
 
 /* Appends the webhook's body: the same bytes whenever it is made. */
 void reward_body(const struct event *e, const struct reward_facts *facts, struct buf *out);

@@ -6,7 +6,7 @@
 #include "delivery/mailer.h"
 #include "handlers/reward.h"
 
-#define TEMPLATE "reward.txt"
+#define TEMPLATE "reward"
 
 enum { VALUE_CAMPAIGN, VALUE_EMAIL, VALUE_REWARD, VALUE_MESSAGE, VALUE_COUNT };
 
@@ -27,7 +27,8 @@ struct template *reward_template(const struct config *c, char *why, size_t why_s
     return t;
 }
 
-void reward_mail(const struct template *t, const struct reward_facts *facts, struct buf *subject, struct buf *body)
+void reward_mail(const struct template *t, const struct reward_facts *facts, struct buf *subject, struct buf *text,
+                 struct buf *html)
 {
     const char *const values[VALUE_COUNT] = {
         [VALUE_CAMPAIGN] = facts->campaign_name,
@@ -35,7 +36,7 @@ void reward_mail(const struct template *t, const struct reward_facts *facts, str
         [VALUE_REWARD] = facts->reward_name,
         [VALUE_MESSAGE] = facts->message,
     };
-    template_render(t, values, subject, body);
+    template_render(t, values, subject, text, html);
 }
 
 void reward_body(const struct event *e, const struct reward_facts *facts, struct buf *out)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handlers/email.h"
 #include "http/answer.h"
 #include "http/framing.h"
 #include "http/refusal.h"
@@ -50,12 +51,24 @@ static bool read_number(struct request *r, const struct route_param *p)
     return good;
 }
 
+/* The one that is the name of a mail template: a type of event. */
+static bool read_template(struct request *r, const struct route_param *p)
+{
+    r->template = event_type_parse(p->value, p->value_len);
+    bool good = r->template != EVENT_NONE && (EMAIL_TYPES & 1u << r->template);
+    if (!good)
+        answer_fault(r, ERR_NO_TEMPLATE, "template", "template in the path is no type of event that causes a mail.");
+    return good;
+}
+
 /* Reads the path's parameters; false: answered. Done only after the key was checked, so that strangers learn nothing. */
 static bool read_parameters(struct request *r, const struct route_match *m)
 {
     for (size_t i = 0; i < m->param_count; i++) {
         const struct route_param *p = &m->params[i];
         if (r->route->access == ACCESS_OPS && !read_number(r, p))
+            return false;
+        if (p->name_len == strlen("template") && memcmp(p->name, "template", p->name_len) == 0 && !read_template(r, p))
             return false;
         for (size_t k = 0; k < sizeof parameters / sizeof parameters[0]; k++) {
             if (strlen(parameters[k].name) != p->name_len || memcmp(parameters[k].name, p->name, p->name_len) != 0)

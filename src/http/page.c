@@ -17,20 +17,6 @@ static const char style[] =
 static const char policy[] = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; "
                              "frame-ancestors 'none'";
 
-void page_escape(struct buf *out, const char *text, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        switch (text[i]) {
-        case '&': buf_adds(out, "&amp;"); break;
-        case '<': buf_adds(out, "&lt;"); break;
-        case '>': buf_adds(out, "&gt;"); break;
-        case '"': buf_adds(out, "&quot;"); break;
-        case '\'': buf_adds(out, "&#39;"); break;
-        default: buf_addc(out, text[i]);
-        }
-    }
-}
-
 static void begin(struct request *r, struct buf *out, const char *title)
 {
     answer_header(r, "content-security-policy", policy);
@@ -59,7 +45,7 @@ void page_confirm(struct request *r, struct buf *out, const char *token, size_t 
     /* A relative action keeps whatever prefix PUBLIC_URL has, and leaves the token out of the address. */
     buf_adds(out, "<p>One click, and you are in.</p>\n<form method=\"post\" action=\"verify\">"
                   "<input type=\"hidden\" name=\"token\" value=\"");
-    page_escape(out, token, token_len);
+    buf_add_html(out, token, token_len);
     buf_adds(out, "\"><button>Confirm</button></form>\n");
     end(out);
 }
@@ -68,6 +54,23 @@ void page_confirmed(struct request *r, struct buf *out)
 {
     begin(r, out, "Thank you");
     buf_adds(out, "<p>Your e-mail address is confirmed. You can close this page.</p>\n");
+    end(out);
+}
+
+void page_unsubscribe(struct request *r, struct buf *out, const char *token, size_t token_len)
+{
+    begin(r, out, "No more mails?");
+    buf_adds(out, "<p>You will get no more mails of this campaign. Your place in it stays yours.</p>\n"
+                  "<form method=\"post\" action=\"unsubscribe\"><input type=\"hidden\" name=\"token\" value=\"");
+    buf_add_html(out, token, token_len);
+    buf_adds(out, "\"><button>Unsubscribe</button></form>\n");
+    end(out);
+}
+
+void page_unsubscribed(struct request *r, struct buf *out)
+{
+    begin(r, out, "You are unsubscribed");
+    buf_adds(out, "<p>You will get no more mails of this campaign. You can close this page.</p>\n");
     end(out);
 }
 
@@ -100,7 +103,7 @@ void page_problem(struct request *r, const struct problem *p, struct buf *out)
     buf_adds(out, "<p>");
     buf_adds(out, advice_for(p->err));
     buf_adds(out, "</p>\n<p><small>Reference: ");
-    page_escape(out, r->id, strlen(r->id));
+    buf_add_html(out, r->id, strlen(r->id));
     buf_adds(out, "</small></p>\n");
     end(out);
 }

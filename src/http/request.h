@@ -15,6 +15,7 @@
 
 #include "core/err.h"
 #include "core/uuid.h"
+#include "domain/event.h"
 #include "http/auth.h"
 #include "http/router.h"
 #include "store/action.h"
@@ -34,6 +35,7 @@ struct request {
     struct api_key key;        /* when the route asks for one */
     struct uuid campaign_id, user_id, referral_id, reward_id; /* of the path; zero: not there */
     int64_t dead_letter_id;                                   /* likewise */
+    enum event_type template;                                 /* likewise: whose mail it is for */
     bool rules_in_body;                                       /* a reward is named by a member of reward_rules */
     bool user_in_body; /* a user who is not there is a member's fault, not the path's */
     int64_t started_us;

@@ -8,6 +8,7 @@
 
 #define CAMPAIGN "/v1/campaigns/{campaign_id}"
 #define USER CAMPAIGN "/users/{user_id}"
+#define TEMPLATE CAMPAIGN "/templates/{template}"
 #define DEAD_LETTERS "/v1/ops/dead-letters"
 #define DEAD_LETTER DEAD_LETTERS "/{dead_letter_id}"
 
@@ -39,6 +40,13 @@ const struct route routes[] = {
     {"POST",   USER "/rewards",                          "grant_reward",         ACCESS_SECRET,  ANSWERS_JSON, route_grant_reward},
     {"GET",    USER "/rewards",                          "list_user_rewards",    ACCESS_ANY_KEY, ANSWERS_JSON, route_list_user_rewards},
     {"GET",    CAMPAIGN "/sagas",                        "list_sagas",           ACCESS_SECRET,  ANSWERS_JSON, route_list_sagas},
+    {"GET",    CAMPAIGN "/templates",                    "list_templates",       ACCESS_SECRET,  ANSWERS_JSON, route_list_templates},
+    {"GET",    TEMPLATE,                                 "get_template",         ACCESS_SECRET,  ANSWERS_JSON, route_get_template},
+    {"PUT",    TEMPLATE,                                 "put_template",         ACCESS_SECRET,  ANSWERS_JSON, route_put_template},
+    {"DELETE", TEMPLATE,                                 "delete_template",      ACCESS_SECRET,  ANSWERS_JSON, route_delete_template},
+    {"POST",   TEMPLATE "/preview",                      "preview_template",     ACCESS_SECRET,  ANSWERS_JSON, route_preview_template},
+    {"GET",    "/v1/unsubscribe",                        "unsubscribe_page",     ACCESS_OPEN,    ANSWERS_PAGE, route_unsubscribe_page},
+    {"POST",   "/v1/unsubscribe",                        "unsubscribe",          ACCESS_OPEN,    ANSWERS_PAGE, route_unsubscribe},
     {"GET",    DEAD_LETTERS,                             "list_dead_letters",    ACCESS_OPS,     ANSWERS_JSON, route_list_dead_letters},
     {"GET",    DEAD_LETTER,                              "get_dead_letter",      ACCESS_OPS,     ANSWERS_JSON, route_get_dead_letter},
     {"DELETE", DEAD_LETTER,                              "discard_dead_letter",  ACCESS_OPS,     ANSWERS_JSON, route_discard_dead_letter},

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "http/answer.h"
@@ -55,6 +56,12 @@ struct http *http_start(uv_loop_t *loop, const struct http_options *options, cha
     if (fd < 0)
         return NULL;
     struct http *h = xcalloc(1, sizeof *h);
+    if (!email_texts_load(&h->texts, config, EMAIL_TYPES, why, why_size)) {
+        email_texts_free(&h->texts);
+        free(h);
+        close(fd);
+        return NULL;
+    }
     h->loop = loop;
     h->config = config;
     h->installation = options->installation;
@@ -109,6 +116,7 @@ static void on_last_closed(uv_handle_t *last)
     h2o_config_dispose(&h->globalconf);
     answers_close(h);
     router_free(h->router);
+    email_texts_free(&h->texts);
     free(h);
     on_stopped(arg);
 }

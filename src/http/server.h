@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "core/buf.h"
+#include "handlers/email.h"
 #include "http/auth.h"
 #include "http/conns.h"
 #include "http/http.h"
@@ -26,6 +27,8 @@ struct http {
     http_health health;
     void *health_arg;
     char url[LISTEN_URL_SIZE];
+
+    struct email_texts texts; /* the service's mail templates */
 
     struct router *router;
     struct auth *auth;

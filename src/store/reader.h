@@ -33,6 +33,12 @@
   X(READ_DEAD_LETTERS,   "dead_letters",   "select * from read_dead_letters($1::int, $2::int, $3::bigint, $4, $5)")    \
   X(READ_DEAD_LETTER,    "dead_letter",    "select * from read_dead_letter($1::int, $2::bigint)")                      \
   X(READ_CHANGE_DEAD_LETTER, "change_dead_letter", "select * from change_dead_letter($1::bigint, $2::boolean)")        \
+  X(READ_MAIL_TEMPLATES, "mail_templates", "select * from read_mail_templates($1::int, $2::uuid)")                     \
+  X(READ_MAIL_TEMPLATE,  "mail_template",  "select * from read_mail_template($1::int, $2::uuid, $3)")                  \
+  X(READ_PUT_MAIL_TEMPLATE, "put_mail_template", "select * from put_mail_template($1::int, $2::uuid, $3, $4, $5, $6)") \
+  X(READ_DELETE_MAIL_TEMPLATE, "delete_mail_template", "select * from delete_mail_template($1::int, $2::uuid, $3)")    \
+  X(READ_MAIL_PREVIEW,   "mail_preview",   "select * from read_mail_preview($1::int, $2::uuid, $3)")                   \
+  X(READ_UNSUBSCRIBE,    "unsubscribe",    "select * from mail_unsubscribe($1::uuid, $2::uuid)")                       \
   X(READ_USER_REWARDS,   "user_rewards",   "select * from read_user_rewards($1::int, $2::uuid, $3::uuid, $4::int,"     \
                                            " $5::int, $6::int, $7::boolean)")                                          \
   X(READ_SAGAS,          "sagas",          "select * from read_sagas($1::int, $2::uuid, $3::int, $4::int, $5::int,"    \

@@ -40,7 +40,9 @@ def test_files_made_from_the_settings_are_up_to_date(env, option, file):
 
 @pytest.mark.parametrize("name, value", [
     ("LANES", "0"), ("LANES", "65"), ("LANES", "two"), ("LANES", "1.5"), ("LANES", "99999999999999999999"),
-    ("KAFKA_WORKER_POOL_SIZE", "-1"), ("MAIL_TRANSPORT", "pigeon"), ("TOKEN_SECRET", "short"), ("DATABASE_URL", ""),
+    ("KAFKA_WORKER_POOL_SIZE", "-1"), ("KAFKA_WORKER_POOL_SIZE", "0"), ("KAFKA_WORKER_POOL_SIZE", "1000000"),
+    ("EMAIL_WORKER_POOL_SIZE", "0"), ("REWARD_WORKER_POOL_SIZE", "1000000"), ("WORKER_DB_CONNECTIONS", "0"),
+    ("MAIL_TRANSPORT", "pigeon"), ("TOKEN_SECRET", "short"), ("DATABASE_URL", ""), ("MAIL_RATE_PER_CAMPAIGN", "-1"),
     ("LOG_FORMAT", "xml"),
 ])
 def test_wrong_setting_stops_the_start(env, name, value):

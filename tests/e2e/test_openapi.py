@@ -101,7 +101,7 @@ def test_a_wrong_answer_is_noticed(env, api, document):
 
 # What needs a part to fail; tests/e2e/test_faults.py makes them.
 FAILING = {"internal", "overloaded", "database-unavailable", "shutting-down", "outcome-unknown", "timeout"}
-PAGES_FAILING = {("verify_link", 500), ("verify_link", 503), ("readyz", 503)}
+PAGES_FAILING = {("verify_link", 500), ("verify_link", 503), ("unsubscribe", 500), ("unsubscribe", 503), ("readyz", 503)}
 
 
 class Walk:
@@ -178,6 +178,16 @@ def walk_successes(w):
         page = w.call(read, want=200, query=query)
         while page["next_cursor"]:
             page = w.call(read, want=200, query=f"{query}&cursor={page['next_cursor']}")
+    w.ids["template"] = "user.verified"
+    w.call("put_template", {"subject": "Hi {{email}}", "text": "a\nb", "html": "<p>{{email}}</p>"}, 200)
+    w.call("put_template", {"subject": "Hi {{email}}", "text": "a\nb", "html": None}, 200)
+    for body in (None, {}, {"subject": "x", "text": "{{reward}}"}):
+        w.call("preview_template", body, 200)
+    w.call("get_template", want=200)
+    assert len(w.call("list_templates", want=200)["items"]) == 1
+    unsubscribe = w.env.make_unsubscribe_token(w.campaign, ada["user_id"])
+    w.call("unsubscribe_page", want=200, key=None, query=f"?token={unsubscribe}")
+    w.raw(w.document.operations["unsubscribe"], (FORM,), f"token={unsubscribe}")
     for name in ("healthz", "readyz", "metrics", "openapi"):
         w.call(name, want=200, key=None)
     token = w.token(w.ids["carol"])
@@ -242,6 +252,13 @@ def walk_refusals(w):
     w.raw(link, (JSON,), "{}")
     w.raw(link, (FORM,), f"token={w.token(nobody)}")
     w.raw(link, (FORM,), b"token=" + b"x" * 70000)
+    page, link = w.document.operations["unsubscribe_page"], w.document.operations["unsubscribe"]
+    w.call(page.name, want=422, key=None, query="?token=x")
+    w.raw(link, (FORM,), "token=x")
+    w.raw(link, (JSON,), "{}")
+    w.raw(link, (FORM,), f"token={w.env.make_unsubscribe_token(w.campaign, nobody)}")
+    w.raw(link, (FORM,), b"token=" + b"x" * 70000)
+    w.call("put_template", {"subject": "x", "text": "{{x}}"}, "invalid")
 
 
 def walk_idempotency_keys(w):
@@ -289,7 +306,8 @@ def walk_what_all_refuse(w):
                       "sign_up": lambda **ids: {"email": "eve@example.com"},
                       "create_referral": lambda **ids: {"referrer_id": nowhere, "referred_id": nowhere},
                       "create_reward": lambda **ids: {"name": "x", "delivery": "email"},
-                      "grant_reward": lambda **ids: {"reward_id": w.ids["hook"]}}
+                      "grant_reward": lambda **ids: {"reward_id": w.ids["hook"]},
+                      "put_template": lambda **ids: {"subject": "x", "text": "y"}}
             for value in (nowhere, "x"):
                 ids = {**w.ids, id_name: value}
                 body = bodies.get(operation.name, lambda **ids: send)(**{**w.ids, id_name: nowhere})
@@ -307,6 +325,9 @@ def walk_what_all_refuse(w):
 
 
 def walk_the_end(w):
+    w.call("delete_template", want=204)
+    for name in ("delete_template", "get_template"):
+        w.call(name, want="no-template")
     w.call("delete_campaign", want="campaign-open")
     w.call("close_campaign", want=200)
     w.call("close_campaign", {}, 200)
@@ -371,6 +392,7 @@ bearer = "{OPS_TOKEN}"
 "path.user_id" = "{user}"
 "path.referral_id" = "{referral}"
 "path.reward_id" = "{reward}"
+"path.template" = "user.verified"
 
 [[operations]]
 include-operation-id = ["close_campaign", "delete_campaign"]

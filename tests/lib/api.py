@@ -72,8 +72,8 @@ class Ledger:
 
     def note(self, answer):
         campaign_id = campaign_of(answer.path) or answer.get("campaign_id")
-        if answer.method in ("GET", "HEAD", "OPTIONS") or not campaign_id:
-            return
+        if answer.method in ("GET", "HEAD", "OPTIONS") or not campaign_id or "/templates/" in answer.path:
+            return  # mail templates are no actions: they have no events
         if answer.status == 503 and answer.problem == "outcome-unknown" or answer.status in (500, 502, 504):
             self.note_unknown(campaign_id, f"{answer.method} {answer.path}: {answer.status} {answer.problem}")
             return

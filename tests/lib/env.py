@@ -202,6 +202,13 @@ class Env:
         mac = hmac.new(secret.encode(), b"tidings verification token 1\0" + body, hashlib.sha256).digest()[:16]
         return base64.urlsafe_b64encode(body + mac).decode().rstrip("=")
 
+    def make_unsubscribe_token(self, campaign_id, user_id):
+        """Likewise of an unsubscribe link."""
+        body = uuid.UUID(campaign_id).bytes + uuid.UUID(user_id).bytes + struct.pack(">Q", 2**63 - 1)
+        secret = self.settings["TOKEN_SECRET"].split(",")[0]
+        mac = hmac.new(secret.encode(), b"tidings unsubscribe token 1".ljust(29, b"\0") + body, hashlib.sha256).digest()[:16]
+        return base64.urlsafe_b64encode(body + mac).decode().rstrip("=")
+
     # --- the end ---
 
     def check(self, seconds=20):

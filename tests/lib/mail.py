@@ -37,8 +37,20 @@ class Mail:
     @property
     def token(self):
         """The verification token in the mail's link, or None."""
-        found = re.search(r"https?://\S*[?&]token=([A-Za-z0-9_-]+)", self.text)
+        found = re.search(r"https?://\S*/v1/verify\?token=([A-Za-z0-9_-]+)", self.text)
         return found.group(1) if found else None
+
+    @property
+    def html(self):
+        """The HTML, decoded, or None."""
+        part = self.message.get_body(("html",))
+        return part.get_content() if part else None
+
+    @property
+    def unsubscribe_url(self):
+        """The link for one click (RFC 8058), or None."""
+        found = re.fullmatch(r"<(\S+)>", self.message["List-Unsubscribe"] or "")
+        return found.group(1) if found and self.message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click" else None
 
 
 def read_maildir(directory):

@@ -47,7 +47,7 @@ class Operation:
             for part in schema.get("allOf", []) + schema.get("oneOf", []):
                 look(part)
 
-        for content in self.responses[status]["content"].values():
+        for content in self.responses[status].get("content", {}).values():
             look(content.get("schema", {}))
         return {kind.rsplit(":", 1)[1] for kind in found if kind.startswith("urn:")}
 
@@ -139,6 +139,8 @@ class Document:
 
     def _body_faults(self, answer, response, key):
         kind = answer.headers.get("content-type", "")
+        if "content" not in response and not answer.text:
+            return []
         content = response.get("content", {}).get(kind.split(";")[0].strip())
         if content is None:
             # A page's request that is no good HTTP is refused before the path is looked at.

@@ -194,6 +194,15 @@ static void test_copies(void **state)
     free(xcalloc(0, 0));
 }
 
+static void test_html(void **state)
+{
+    (void)state;
+    struct buf out = {0};
+    buf_add_html(&out, "<a href=\"x\">'&'", 15);
+    assert_string_equal(buf_cstr(&out), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;");
+    buf_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -207,6 +216,7 @@ int main(void)
         cmocka_unit_test(test_json_golden),
         cmocka_unit_test(test_json_round_trip),
         cmocka_unit_test(test_json_every_place),
+        cmocka_unit_test(test_html),
         cmocka_unit_test(test_copies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,9 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "http/answer.h"
 #include "core/members.h"
-#include "http/page.h"
+#include "http/answer.h"
 #include "http/problem.h"
 
 static json_t *render(const struct problem *p, const char *request_id)
@@ -81,22 +80,12 @@ static void test_object_writer(void **state)
     buf_free(&out);
 }
 
-static void test_html_is_escaped(void **state)
-{
-    (void)state;
-    struct buf out = {0};
-    page_escape(&out, "<a href=\"x\">'&'", 15);
-    assert_string_equal(buf_cstr(&out), "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;");
-    buf_free(&out);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_error),
         cmocka_unit_test(test_members),
         cmocka_unit_test(test_object_writer),
-        cmocka_unit_test(test_html_is_escaped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

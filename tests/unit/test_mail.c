@@ -17,7 +17,7 @@ static const struct mail plain = {
     .to = "ann@example.org",
     .message_id = "0190-1.email@example.com",
     .subject = "Hello",
-    .body = "Open http://127.0.0.1:8080/v1/verify?token=abc=def\n",
+    .text = "Open http://127.0.0.1:8080/v1/verify?token=abc=def\n",
     .date_us = 1735732800000000,
 };
 
@@ -78,7 +78,7 @@ static void test_utf8(void **state)
 {
     struct mail m = plain;
     m.subject = "Grüße aus Köln – 你好";
-    m.body = "Schön, daß du da bist!\nhttp://x/?token=abc=def\n";
+    m.text = "Schön, daß du da bist!\nhttp://x/?token=abc=def\n";
     (void)state;
     for (int i = 0; i < 2; i++) {
         bool eight_bit = i == 0;
@@ -86,7 +86,7 @@ static void test_utf8(void **state)
         GMimeMessage *read = parse(text);
         assert_string_equal(g_mime_message_get_subject(read), m.subject);
         char *body = body_of(read);
-        assert_string_equal(body, m.body);
+        assert_string_equal(body, m.text);
         g_free(body);
         g_object_unref(read);
         const char *header_end = strstr(text, "\n\n");
@@ -107,7 +107,7 @@ static void test_long_line(void **state)
     (void)state;
     memset(body, 'x', sizeof body);
     memcpy(body + sizeof body - 2, "\n", 2);
-    m.body = body;
+    m.text = body;
     char *text = compose(&m, true, true);
     size_t line = 0;
     for (const char *at = text; *at; at++) {
@@ -150,6 +150,57 @@ static void test_injection(void **state)
     buf_free(&b);
 }
 
+static void test_html(void **state)
+{
+    struct mail m = plain;
+    (void)state;
+    m.text = "Text: für dich\n";
+    m.html = "<p>HTML: für dich</p>\n";
+    for (int i = 0; i < 2; i++) {
+        char *text = compose(&m, true, i == 0);
+        GMimeMessage *read = parse(text);
+        GMimeObject *whole = g_mime_message_get_mime_part(read);
+        assert_true(GMIME_IS_MULTIPART(whole));
+        assert_string_equal(g_mime_content_type_get_media_subtype(g_mime_object_get_content_type(whole)),
+                            "alternative");
+        assert_int_equal(g_mime_multipart_get_count(GMIME_MULTIPART(whole)), 2);
+        for (int k = 0; k < 2; k++) {
+            GMimeObject *part = g_mime_multipart_get_part(GMIME_MULTIPART(whole), k);
+            assert_string_equal(g_mime_content_type_get_media_subtype(g_mime_object_get_content_type(part)),
+                                k == 0 ? "plain" : "html");
+            char *body = g_mime_text_part_get_text(GMIME_TEXT_PART(part));
+            assert_non_null(strstr(body, k == 0 ? "Text: für dich" : "<p>HTML: für dich</p>"));
+            g_free(body);
+        }
+        g_object_unref(read);
+        free(text);
+    }
+}
+
+static void test_unsubscribe(void **state)
+{
+    struct mail m = plain;
+    char url[200] = "https://example.com/some/way/v1/unsubscribe?token=", header[300];
+    (void)state;
+    memset(url + strlen(url), 'A', 75);
+    m.unsubscribe_url = url;
+    char *text = compose(&m, true, false);
+    GMimeMessage *read = parse(text);
+    snprintf(header, sizeof header, "<%s>", url);
+    assert_string_equal(g_mime_object_get_header(GMIME_OBJECT(read), "List-Unsubscribe"), header);
+    assert_string_equal(g_mime_object_get_header(GMIME_OBJECT(read), "List-Unsubscribe-Post"),
+                        "List-Unsubscribe=One-Click");
+    assert_non_null(strstr(text, url)); /* in one piece, however long */
+    g_object_unref(read);
+    free(text);
+    m.unsubscribe_url = "https://x/\r\nBcc: evil@example.com";
+    text = compose(&m, true, false);
+    read = parse(text);
+    assert_null(g_mime_object_get_header(GMIME_OBJECT(read), "Bcc"));
+    g_object_unref(read);
+    free(text);
+}
+
 static void test_sender(void **state)
 {
     struct buf b = {0};
@@ -174,8 +225,9 @@ static int start(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),     cmocka_unit_test(test_line_ends), cmocka_unit_test(test_utf8),
-        cmocka_unit_test(test_long_line), cmocka_unit_test(test_injection), cmocka_unit_test(test_sender),
+        cmocka_unit_test(test_plain),     cmocka_unit_test(test_line_ends),   cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_long_line), cmocka_unit_test(test_injection),   cmocka_unit_test(test_sender),
+        cmocka_unit_test(test_html),      cmocka_unit_test(test_unsubscribe),
     };
     return cmocka_run_group_tests(tests, start, NULL);
 }

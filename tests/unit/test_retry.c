@@ -50,6 +50,21 @@ static void test_what_was_held_goes_back_there(void **state)
     assert_true(it.hold);
 }
 
+static void test_who_only_waits(void **state)
+{
+    (void)state;
+    for (int held = 0; held < 2; held++)
+        for (int from_row = 0; from_row < 2; from_row++) {
+            struct item it = {
+                .record = {.attempt = 50, .outcome = OUTCOME_LATER, .later_ms = 9000, .later_held = held}};
+            it.held_id = from_row;
+            retry_decide(&config, &it, NOW_US);
+            assert_int_equal(it.hold, held && !from_row); /* a row stays where it is */
+            assert_int_equal(it.record.outcome, OUTCOME_LATER);
+            assert_int_equal(it.record.failed_us, 0);
+        }
+}
+
 static void test_age(void **state)
 {
     (void)state;
@@ -100,6 +115,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_then_postgres_then_never),
         cmocka_unit_test(test_what_was_held_goes_back_there),
+        cmocka_unit_test(test_who_only_waits),
         cmocka_unit_test(test_age),
         cmocka_unit_test(test_other_outcomes_are_left_alone),
         cmocka_unit_test(test_waits),

@@ -122,6 +122,28 @@ static void test_other_secrets(void **state)
         assert_int_equal(read_token(others[i], token, 0), ERR_BAD_TOKEN);
 }
 
+static void test_unsubscribe(void **state)
+{
+    (void)state;
+    struct uuid a, b;
+    char token[TOKEN_SIZE], other[TOKEN_SIZE];
+    token_make_unsubscribe("new secret 123456,old secret 123456", campaign, user, token);
+    assert_int_equal(token_read_unsubscribe("other secret 12345,new secret 123456", token, 75, &a, &b), ERR_NONE);
+    assert_true(uuid_equal(a, campaign) && uuid_equal(b, user));
+    assert_int_equal(token_read_unsubscribe("other secret 12345", token, 75, &a, &b), ERR_BAD_TOKEN);
+    assert_int_equal(token_read_unsubscribe("new secret 123456", token, 74, &a, &b), ERR_BAD_TOKEN);
+    token_make_unsubscribe(secret, campaign, user, token);
+    token_make(secret, campaign, user, INT64_MAX, other); /* who may do the one may not do the other */
+    assert_int_equal(token_read(secret, token, 75, 0, &a, &b), ERR_BAD_TOKEN);
+    assert_int_equal(token_read_unsubscribe(secret, other, 75, &a, &b), ERR_BAD_TOKEN);
+    for (size_t i = 0; i < 75; i++) {
+        char original = token[i];
+        token[i] = original == 'A' ? 'B' : 'A';
+        assert_int_equal(token_read_unsubscribe(secret, token, 75, &a, &b), ERR_BAD_TOKEN);
+        token[i] = original;
+    }
+}
+
 static void check_read(const char *text, size_t len)
 {
     struct uuid a, b;
@@ -147,6 +169,7 @@ int main(void)
         cmocka_unit_test(test_expiry),        cmocka_unit_test(test_every_change_is_noticed),
         cmocka_unit_test(test_lengths),       cmocka_unit_test(test_rotation),
         cmocka_unit_test(test_other_secrets), cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_unsubscribe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
