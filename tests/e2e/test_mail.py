@@ -147,7 +147,7 @@ def test_templates_by_request(env, api):
     for kind in ("user.renamed", "campaign.created", "reward", "x" * 300, "user.signed_up%00"):
         assert api.request("PUT", template(campaign, kind), json=good).expect(404).problem == "no-template"
     # Previews: of the service's, of the campaign's own, of what is sent.
-    kinds = ("user.signed_up", "user.verified", "user.verification_requested", "referral.verified", "reward.earned",
+    kinds = ("user.signed_up", "user.verified", "user.verification_requested", "referral.verified", "reward.earned", "reward.released",
              "campaign.milestone_reached")
     for kind in kinds:
         seen = api.request("POST", template(campaign, kind, "/preview")).expect(200)
