@@ -128,6 +128,8 @@ static void on_run_done(struct job *job)
     note_results(g, run);
     dispatch_return(g->dispatch, run->items, run->count);
     free(run);
+    if (g->options.on_run && !g->stopping)
+        g->options.on_run(g->options.arg);
     group_tick(g);
     if (g->state == GROUP_RUNNING)
         source_wake_again(g->source); /* there is room for more now */

@@ -33,6 +33,13 @@
   X(READ_DEAD_LETTERS,   "dead_letters",   "select * from read_dead_letters($1::int, $2::int, $3::bigint, $4, $5)")    \
   X(READ_DEAD_LETTER,    "dead_letter",    "select * from read_dead_letter($1::int, $2::bigint)")                      \
   X(READ_CHANGE_DEAD_LETTER, "change_dead_letter", "select * from change_dead_letter($1::bigint, $2::boolean)")        \
+  X(READ_WEBHOOK,        "webhook",        "select * from read_webhook($1::int, $2::uuid)")                            \
+  X(READ_WEBHOOKS,       "webhooks",       "select * from read_webhooks($1::int, $2::int, $3::int)")                   \
+  X(READ_WEBHOOK_DELIVERY, "webhook_delivery", "select * from read_webhook_delivery($1::int, $2::uuid, $3::uuid)")     \
+  X(READ_WEBHOOK_DELIVERIES, "webhook_deliveries", "select * from read_webhook_deliveries($1::int, $2::uuid, $3::int," \
+                                           " $4::uuid, $5::text)")                                                     \
+  X(READ_CHANGE_WEBHOOK, "change_webhook", "select * from change_webhook($1::int, $2::text, $3::uuid, $4::uuid,"       \
+                                           " $5::jsonb, $6::uuid, $7::uuid)")                                          \
   X(READ_USER_REWARDS,   "user_rewards",   "select * from read_user_rewards($1::int, $2::uuid, $3::uuid, $4::int,"     \
                                            " $5::int, $6::boolean)")
 /* clang-format on */
