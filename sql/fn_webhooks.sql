@@ -431,3 +431,67 @@ begin
   get diagnostics v_count = row_count;
   return v_total + v_count;
 end $$;
+
+-- --- for `tidings verify`, as sql/fn_verify.sql has its functions ---
+
+-- As verify_effects, for webhook-workers: events of which an endpoint that wanted them, and has not been changed since, has no
+-- delivery.
+create or replace function verify_webhooks(p_group text, p_events uuid[], p_versions bigint[], p_aggregates int[], p_topic text,
+                                           p_partitions int[], p_offsets bigint[], p_types text[])
+returns table (ord int, state text)
+language plpgsql stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select g.ord::int,
+         case when exists (select from dead_letters d where d.grp = p_group and d.topic = p_topic
+                                                        and d.partition = g.partition and d."offset" = g."offset") then 'dead'
+              when exists (select from campaigns c where c.no = g.aggregate and c.deleted_at is not null) then 'excused'
+              when exists (select from dead_letters d where d.grp = p_group and d.event_id = g.event) then 'dead'
+              else 'missing' end
+  from unnest(p_events, p_versions, p_aggregates, p_partitions, p_offsets, p_types) with ordinality
+       as g (event, version, aggregate, partition, "offset", type, ord)
+  where exists (
+    select from events e
+    join webhooks w on w.account = case when e.aggregate < 0 then -e.aggregate
+                                        else (select c.account from campaigns c where c.no = e.aggregate) end
+    where e.aggregate = g.aggregate and e.version = g.version and w.deleted_at is null and w.enabled
+      and e.at >= greatest(w.since, w.types_at) and (w.types is null or g.type = any (w.types))
+      and not exists (select from webhook_deliveries d where d.webhook = w.no and d.event_id = e.id))
+  order by g.ord;
+end $$;
+
+-- The next page of deliveries of events not older than p_since, and those of it that are of no event of their account.
+create or replace function verify_webhook_deliveries(p_webhook int, p_event uuid, p_limit int, p_campaign int, p_since uuid)
+returns table (last_webhook int, last_event uuid, deliveries int, strays uuid[])
+language plpgsql stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with page as materialized (
+    select d.webhook, d.event_id, d.aggregate, d.version from webhook_deliveries d
+    where (d.webhook, d.event_id) > (p_webhook, p_event)
+    order by d.webhook, d.event_id limit p_limit),
+  strays as materialized (
+    select p.event_id from page p
+    where p.aggregate is not null and p.event_id >= p_since and (p_campaign is null or p.aggregate = p_campaign)
+      and not exists (
+        select from events e
+        where e.aggregate = p.aggregate and e.version = p.version and e.id = p.event_id
+          and (select w.account from webhooks w where w.no = p.webhook)
+              = case when e.aggregate < 0 then -e.aggregate else (select c.account from campaigns c where c.no = e.aggregate) end)
+      and not exists (select from campaigns c where c.no = p.aggregate and c.deleted_at is not null)
+      and exists (select from webhooks w where w.no = p.webhook and w.deleted_at is null))
+  select coalesce(z.webhook, p_webhook), coalesce(z.event_id, p_event), (select count(*)::int from page),
+         array(select s.event_id from strays s)
+  from (select 1) one
+  left join (select p.webhook, p.event_id from page p order by p.webhook desc, p.event_id desc limit 1) z on true;
+end $$;

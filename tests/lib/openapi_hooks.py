@@ -7,7 +7,7 @@ import schemathesis
 SLUGS = {"unknown-referral-code", "self-referral", "bad-token", "token-expired", "idempotency-key-reused"}
 # Fields with rules beyond their schemas: ascending, each once, not with one another, bytes counted, what comes from a page.
 DETAILS = ("too big integer", "must be an integer", "\\u0000 is not allowed")  # 1.0 is an integer for schemas
-FIELDS = {"milestones", "reward_rules", "search", "metadata", "cursor", "email"}
+FIELDS = {"milestones", "reward_rules", "search", "metadata", "cursor", "email", "url"}
 
 
 @schemathesis.check
