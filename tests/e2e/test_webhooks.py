@@ -2,13 +2,14 @@
 
 import base64
 import os
+import re
 import time
 import uuid
 
 import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from lib.util import SLOWNESS, wait_until
+from lib.util import PROJECT, SLOWNESS, wait_until
 from lib.verify import execute, faults_of, run_verify, verify_ok
 from lib.webhook import WebhookTarget
 
@@ -94,6 +95,14 @@ def test_what_is_sent(hooks, target, env):
     with pytest.raises(WebhookVerificationError):
         request.verify(every["secret"])
     assert target.wait("/all")[0].verify(every["secret"]) == body
+    # The lines that docs/webhooks.md gives to its readers.
+    lines = {}
+    exec(re.search(r"```python\n(.*?)```", (PROJECT / "docs/webhooks.md").read_text(), re.S).group(1), lines)
+    lines["verify"](hook["secret"], request.headers, request.body)
+    for wrong in ((every["secret"], request.headers, request.body), (hook["secret"], request.headers, request.body + b" "),
+                  (hook["secret"], {**request.headers, "webhook-timestamp": "1700000000"}, request.body)):
+        with pytest.raises(ValueError):
+            lines["verify"](*wrong)
     [delivery] = hooks.wait_log(hook, "delivered")
     assert delivery == {
         "delivery_id": event_id, "event_id": event_id, "type": "user.signed_up", "status": "delivered", "attempts": 1,
