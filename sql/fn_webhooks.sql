@@ -220,6 +220,21 @@ end $$;
 
 -- --- for webhook-workers ---
 
+-- Which of these accounts have endpoints that something could be sent to.
+create or replace function webhook_subscribers(p_accounts uuid[]) returns setof uuid
+language plpgsql stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+begin
+  return query
+    select a.id
+    from (select distinct u from unnest(p_accounts) u) g join accounts a on a.id = g.u
+    where (select w.no from webhooks w where w.account = a.no and w.deleted_at is null and w.enabled
+           order by w.account, w.no limit 1) is not null;
+end $$;
+
 -- Enters the deliveries that events make: one per endpoint that wants the type, once. What is older than p_keep_days may have
 -- been entered and trimmed. Rows go in by key, so that two processes cannot deadlock.
 create or replace function webhook_fan_out(p_events uuid[], p_accounts uuid[], p_campaigns uuid[], p_versions bigint[],
@@ -231,24 +246,15 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  v_accounts int[];
-  v_count int := 0;
+  v_count int;
 begin
-  -- Most accounts have no endpoint, and most runs are of few accounts: that is known by one look-up each.
-  select array_agg(a.no) into v_accounts
-  from (select distinct u from unnest(p_accounts) u) g join accounts a on a.id = g.u
-  where (select w.no from webhooks w where w.account = a.no and w.deleted_at is null and w.enabled
-         order by w.account, w.no limit 1) is not null;
-  if v_accounts is null then
-    return 0;
-  end if;
   insert into webhook_deliveries (webhook, event_id, aggregate, version, type, next_at)
   select w.no, g.event, coalesce(c.no, -a.no), g.version, g.type, clock_timestamp()
   from unnest(p_events, p_accounts, p_campaigns, p_versions, p_types, p_ats) as g (event, account, campaign, version, type, at)
   join accounts a on a.id = g.account
   join webhooks w on w.account = a.no and w.deleted_at is null
   left join campaigns c on c.id = g.campaign
-  where a.no = any (v_accounts) and w.enabled and (w.types is null or g.type = any (w.types)) and g.at >= w.since
+  where w.enabled and (w.types is null or g.type = any (w.types)) and g.at >= w.since
     and g.at > now() - p_keep_days * interval '1 day'
     and (g.campaign is null or c.no is not null and (c.deleted_at is null or g.type = 'campaign.deleted'))
   order by w.no, g.event
@@ -400,8 +406,9 @@ begin
   return true;
 end $$;
 
--- Takes away what is not needed any more, p_rows of each kind at most: deliveries that ended and are old, those of deleted endpoints,
--- then those endpoints, and old Idempotency-Keys. Returns how many rows went.
+-- Takes away what is not needed any more, p_rows of each kind at most: old deliveries, those of deleted endpoints, then those
+-- endpoints, and old Idempotency-Keys. An endpoint that is too slow for what it has subscribed does not let the table grow for ever:
+-- old ones go even if they still wait. Returns how many rows went.
 create or replace function webhook_trim(p_keep_days int, p_key_s bigint, p_rows int)
 returns bigint
 language plpgsql
@@ -415,7 +422,8 @@ declare
 begin
   delete from webhook_deliveries where ctid = any (array(
     select d.ctid from webhook_deliveries d
-    where d.created_at < now() - p_keep_days * interval '1 day' and d.status <> 'pending' limit p_rows for update skip locked));
+    where d.created_at < now() - p_keep_days * interval '1 day' and (d.leased_until is null or d.leased_until < now())
+    limit p_rows for update skip locked));
   get diagnostics v_count = row_count;
   v_total := v_total + v_count;
   delete from webhook_deliveries where ctid = any (array(

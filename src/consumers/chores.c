@@ -42,12 +42,13 @@ struct chore_pool {
     uv_timer_t timer;
     size_t calls, calls_max; /* pieces with workers */
     bool looking;
-    int64_t position;             /* the looks' own */
-    int64_t next_us, looked_us;   /* the next look; the last one */
+    int64_t position;           /* the looks' own */
+    int64_t next_us, looked_us; /* the next look; the last one */
     int64_t trim_us, logged_us;
     int failures; /* looks in a row at which Postgres was away */
     bool stopping, left_behind;
-    _Atomic int64_t calls_stop_at; /* 0; else calls are broken off then, in time for what has become of them to be recorded */
+    _Atomic int64_t
+        calls_stop_at; /* 0; else calls are broken off then, in time for what has become of them to be recorded */
     void (*on_stopped)(void *arg, bool left_behind);
     void *arg;
 };
@@ -88,8 +89,7 @@ static void settle(const struct chore_pool *p, void *worker, void *piece)
     for (int i = 0; i < SETTLE_TRIES; i++) {
         struct run run;
         PGresult *failed = NULL;
-        if (open_run(p, &run, worker) &&
-            close_run(p, &run, p->options.chores->settle(&run, piece, &failed), failed))
+        if (open_run(p, &run, worker) && close_run(p, &run, p->options.chores->settle(&run, piece, &failed), failed))
             return;
         if (process_stops(p))
             return;

@@ -82,7 +82,7 @@
   X(webhook_disable_s, "WEBHOOK_DISABLE_SECONDS", INT, 1, 31536000, "432000", "an endpoint to which nothing has got through for so long is disabled, in seconds") \
   X(webhook_grace_s, "WEBHOOK_SECRET_GRACE_SECONDS", INT, 0, 2592000, "86400", "how long a webhook's old secret signs beside the new one, in seconds") \
   X(webhooks_max, "WEBHOOKS_PER_ACCOUNT", INT, 1, 1000, "20", "webhook endpoints that an account may have") \
-  X(webhook_keep_days, "WEBHOOK_KEEP_DAYS", INT, 1, 3650, "30", "days that deliveries of webhooks stay in their log; events older than this are not sent") \
+  X(webhook_keep_days, "WEBHOOK_KEEP_DAYS", INT, 1, 3650, "30", "days that deliveries of webhooks stay in their log, whether they got through or still wait; events older than this are not sent") \
   X(shards, "SHARDS", INT, 1, 1024, "10", "hash classes of aggregates; fixed at the first migrate")                    \
   X(log_level, "LOG_LEVEL", ENUM, 0, 0, "info", "debug|info|warn|error: least level that is logged")                  \
   X(log_format, "LOG_FORMAT", ENUM, 0, 0, "logfmt", "logfmt|json: format of the log on standard error")                \

@@ -32,8 +32,8 @@ struct webhook {
     char error[CURL_ERROR_SIZE];
     /* The call under way. */
     const _Atomic int64_t *stop_at;
-    int opened;        /* sockets */
-    char refused[160]; /* an address that was not connected to, with the reason */
+    int opened;          /* sockets */
+    char refused[160];   /* an address that was not connected to, with the reason */
     int64_t answered_us; /* when the final answer's headers were complete; 0: they are not */
     size_t header_bytes, body_bytes;
     struct webhook_answer *answer;
@@ -155,8 +155,8 @@ const char *webhook_special(const char *url)
     char *host = NULL;
     if (!u)
         abort(); /* out of memory */
-    bool ok = curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
-              curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK;
+    bool ok =
+        curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK && curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK;
     const char *what = ok ? special_host(host) : NULL;
     curl_free(host);
     curl_url_cleanup(u);

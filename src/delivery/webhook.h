@@ -26,10 +26,10 @@ enum webhook_end {
 
 struct webhook_call {
     const char *url;
-    const char *secret; /* "whsec_" and base64 */
+    const char *secret;     /* "whsec_" and base64 */
     const char *old_secret; /* signs too, while the target is being told the new one; NULL: there is none */
-    const char *id;     /* webhook-id: the same whenever this call is made again; letters, digits, '-', '_' */
-    const char *body;   /* JSON */
+    const char *id;         /* webhook-id: the same whenever this call is made again; letters, digits, '-', '_' */
+    const char *body;       /* JSON */
     size_t body_len;
 };
 

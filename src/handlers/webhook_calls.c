@@ -165,8 +165,15 @@ static bool calls_settle(struct run *run, void *piece, PGresult **failed)
     struct piece *p = piece;
     const struct webhook_answer *a = &p->answer;
     char status[NUMBER_SIZE], wait[NUMBER_SIZE], disable[NUMBER_SIZE];
-    const char *const values[] = {p->webhook, p->event, p->lease, ends[p->end].name, a->status != 0 ? status : NULL,
-                                  a->why[0] ? a->why : NULL, a->status != 0 ? a->body : NULL, wait, disable};
+    const char *const values[] = {p->webhook,
+                                  p->event,
+                                  p->lease,
+                                  ends[p->end].name,
+                                  a->status != 0 ? status : NULL,
+                                  a->why[0] ? a->why : NULL,
+                                  a->status != 0 ? a->body : NULL,
+                                  wait,
+                                  disable};
     snprintf(status, sizeof status, "%d", a->status);
     snprintf(wait, sizeof wait, "%" PRId64, p->wait_ms);
     snprintf(disable, sizeof disable, "%" PRId64, run->config->webhook_disable_s);

@@ -177,8 +177,11 @@ static void on_rows(void *arg, enum err err, const PGresult *rows)
 static void submit(struct reading *g, enum err missing)
 {
     struct wait *w = xmalloc(sizeof *w);
-    *w = (struct wait){
-        .request = request_wait(g->r, ERR_TIMEOUT), .list = g->list, .limit = g->limit, .no_row = g->no_row, .missing = missing};
+    *w = (struct wait){.request = request_wait(g->r, ERR_TIMEOUT),
+                       .list = g->list,
+                       .limit = g->limit,
+                       .no_row = g->no_row,
+                       .missing = missing};
     enum err err = reader_submit(g->r->http->reader, g->read, g->count, g->values, on_rows, w);
     if (err == ERR_NONE)
         return;

@@ -156,7 +156,8 @@ static void add_event_types(struct body *b, bool all_by_default, struct buf *arg
     for (size_t i = 0; good && i < json_array_size(types); i++)
         good = type_is_good(types, i);
     if (!good) {
-        body_fault(b, ERR_INVALID, "event_types", "event_types must be types of events, each once, or [\"*\"] for all.");
+        body_fault(b, ERR_INVALID, "event_types",
+                   "event_types must be types of events, each once, or [\"*\"] for all.");
         return;
     }
     char *text = json_dumps(types, JSON_COMPACT);

@@ -26,8 +26,8 @@ struct batch {
 
 struct effects {
     struct verify *verify;
-    struct batch *batches; /* per group */
-    int64_t oldest_us;     /* what a group remembers of older events may be gone */
+    struct batch *batches;  /* per group */
+    int64_t oldest_us;      /* what a group remembers of older events may be gone */
     int64_t oldest_sent_us; /* and so may deliveries to webhooks */
 };
 

@@ -161,8 +161,9 @@ static bool verify_webhooks(struct verify *v, size_t group)
     first_id(v, since);
     snprintf(limit, sizeof limit, "%d", DELIVERIES);
     while (more) {
-        PGresult *r = rows_ask_text(v->ask, "select * from verify_webhook_deliveries($1::int, $2::uuid, $3::int, $4::int,"
-                                            " $5::uuid)",
+        PGresult *r = rows_ask_text(v->ask,
+                                    "select * from verify_webhook_deliveries($1::int, $2::uuid, $3::int, $4::int,"
+                                    " $5::uuid)",
                                     5, values, v->why, v->why_size);
         if (!r)
             break;

@@ -24,8 +24,8 @@ static void test_waits(void **state)
 
 static void test_what_is_none(void **state)
 {
-    static const char *const bad[] = {"",   ",",    "5",    "s",   "5s,", ",5s",  "5s,,5s",     "5 s",
-                                      "1d", "-1s", "0s",   "0ms", "1.5s", "169h", "604800001ms", "99999999999999999999s"};
+    static const char *const bad[] = {"",   ",",   "5",  "s",   "5s,",  ",5s",  "5s,,5s",      "5 s",
+                                      "1d", "-1s", "0s", "0ms", "1.5s", "169h", "604800001ms", "99999999999999999999s"};
     struct schedule s;
     struct buf many = {0};
     char why[100];

@@ -109,11 +109,9 @@ static void test_two_secrets_sign(void **state)
     (void)state;
     call.old_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaQ=";
     assert_true(webhook_sign(&call, 1614265330, &both));
-    assert_true(webhook_sign(&(struct webhook_call){.secret = call.old_secret,
-                                                    .id = call.id,
-                                                    .body = call.body,
-                                                    .body_len = call.body_len},
-                             1614265330, &one));
+    assert_true(webhook_sign(
+        &(struct webhook_call){.secret = call.old_secret, .id = call.id, .body = call.body, .body_len = call.body_len},
+        1614265330, &one));
     char *blank = strchr(buf_cstr(&both), ' ');
     assert_non_null(blank);
     assert_string_equal(blank + 1, buf_cstr(&one));
@@ -160,12 +158,9 @@ static void test_special_hosts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_two_secrets_sign),
-        cmocka_unit_test(test_special_hosts),
-        cmocka_unit_test(test_signature),
-        cmocka_unit_test(test_padded_secrets_differ),
-        cmocka_unit_test(test_bad_secrets),
-        cmocka_unit_test(test_origin),
+        cmocka_unit_test(test_two_secrets_sign), cmocka_unit_test(test_special_hosts),
+        cmocka_unit_test(test_signature),        cmocka_unit_test(test_padded_secrets_differ),
+        cmocka_unit_test(test_bad_secrets),      cmocka_unit_test(test_origin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
