@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consumers/chores.h"
 #include "consumers/db_pool.h"
 #include "consumers/group.h"
 #include "consumers/mirror.h"
@@ -38,7 +39,9 @@ struct consumers {
     struct db_pool *db;
     struct group **groups;
     size_t group_count;
-    size_t open; /* groups that have not stopped, and the timers */
+    struct chore_pool **chores;
+    size_t chores_count;
+    size_t open;      /* groups and chores that have not stopped, and the timers */
     size_t groups_open;
     bool left_behind; /* a worker hangs: what it uses is never freed */
     uv_timer_t timer; /* the next trim; while stopping, the end of draining */
@@ -188,6 +191,31 @@ static void on_mirror_timer(uv_timer_t *timer)
 
 /* --- start and stop --- */
 
+static void on_run(void *chores)
+{
+    chores_wake(chores);
+}
+
+/* options: the group's. False: a thread cannot be made. */
+static bool start_chores(struct consumers *c, struct group_options *options)
+{
+    const struct chores_options chores = {.loop = options->loop,
+                                          .inbox = options->inbox,
+                                          .config = options->config,
+                                          .group = options->handler->group,
+                                          .chores = options->handler->chores,
+                                          .db = options->db,
+                                          .stop_at = options->stop_at};
+    struct chore_pool *pool = chores_start(&chores);
+    if (!pool)
+        return false;
+    c->chores = xrealloc(c->chores, (c->chores_count + 1) * sizeof(struct chore_pool *));
+    c->chores[c->chores_count++] = pool;
+    options->on_run = on_run;
+    options->arg = pool;
+    return true;
+}
+
 struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const struct config *config, char *why,
                                   size_t why_size)
 {
@@ -200,13 +228,13 @@ struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const st
     for (const struct handler *const *h = all_handlers; *h; h++) {
         if (!enabled(config, (*h)->group))
             continue;
-        const struct group_options options = {.loop = loop,
-                                              .inbox = inbox,
-                                              .config = config,
-                                              .handler = *h,
-                                              .db = c->db,
-                                              .stop_at = &c->stop_at,
-                                              .checks_order = c->group_count == 0};
+        struct group_options options = {
+            .loop = loop, .inbox = inbox, .config = config, .handler = *h, .db = c->db, .stop_at = &c->stop_at,
+            .checks_order = c->group_count == 0};
+        if ((*h)->chores && !start_chores(c, &options)) {
+            snprintf(why, why_size, "cannot make the threads for the chores of %s", (*h)->group);
+            return NULL; /* see below */
+        }
         c->groups = xrealloc(c->groups, (c->group_count + 1) * sizeof(struct group *));
         c->groups[c->group_count] = group_start(&options, why, why_size);
         if (!c->groups[c->group_count])
@@ -238,7 +266,9 @@ static void on_part_stopped(struct consumers *c)
     void (*on_stopped)(void *) = c->on_stopped;
     void *arg = c->arg;
     free(c->groups);
+    free(c->chores);
     c->groups = NULL;
+    c->chores = NULL;
     if (!c->left_behind) {
         db_pool_free(c->db);
         free(c);
@@ -260,6 +290,13 @@ static void on_group_stopped(void *arg, bool left_behind)
     on_part_stopped(c);
 }
 
+static void on_chores_stopped(void *arg, bool left_behind)
+{
+    struct consumers *c = arg;
+    c->left_behind = c->left_behind || left_behind;
+    on_part_stopped(c);
+}
+
 void consumers_stop(struct consumers *c, int64_t deadline_us, void (*on_stopped)(void *arg), void *arg)
 {
     int64_t now = clock_mono_us(), left = deadline_us > now ? deadline_us - now : 0;
@@ -267,12 +304,14 @@ void consumers_stop(struct consumers *c, int64_t deadline_us, void (*on_stopped)
     c->on_stopped = on_stopped;
     c->arg = arg;
     c->groups_open = c->group_count;
-    c->open = c->group_count + 2;
+    c->open = c->group_count + c->chores_count + 2;
     uv_close((uv_handle_t *)&c->mirror_timer, on_timer_closed);
     atomic_store(&c->stop_at, drain_us);
     uv_timer_start(&c->timer, on_timer, (uint64_t)(drain_us - now) / 1000, 0);
     if (c->group_count == 0)
         uv_close((uv_handle_t *)&c->timer, on_timer_closed);
+    for (size_t i = 0, count = c->chores_count; i < count; i++)
+        chores_stop(c->chores[i], deadline_us, on_chores_stopped, c);
     for (size_t i = 0, count = c->group_count; i < count; i++)
         group_stop(c->groups[i], drain_us, deadline_us, on_group_stopped, c);
 }

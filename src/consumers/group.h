@@ -30,6 +30,8 @@ struct group_options {
     struct db_pool *db;
     const _Atomic int64_t *stop_at; /* see struct run */
     bool checks_order;              /* see order_check.h */
+    void (*on_run)(void *arg);      /* a run has ended; may be NULL */
+    void *arg;
 };
 
 /* All that options names must outlive it. NULL with a sentence in why. */

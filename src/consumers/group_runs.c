@@ -130,6 +130,8 @@ static void on_run_done(struct job *job)
     note_results(g, run);
     dispatch_return(g->dispatch, run->items, run->count);
     free(run);
+    if (g->options.on_run && !g->stopping)
+        g->options.on_run(g->options.arg);
     if (g->state != GROUP_RUNNING) {
         group_tick(g);
     } else if (!g->woken && workers_room(g->workers) > g->backlog / 2) {

@@ -75,10 +75,17 @@
   X(smtp_ca_file, "SMTP_CA_FILE", STR, 0, 4096, NULL, "PEM file of the authorities that the mail server's certificate is verified with; unset: the system's") \
   X(smtp_timeout_ms, "SMTP_TIMEOUT_MS", INT, 100, 600000, "20000", "time for one mail over SMTP in ms")                \
   X(templates_dir, "TEMPLATES_DIR", STR, 1, 4096, NULL, "directory of mail templates that replace the built-in ones")  \
-  X(webhook_timeout_ms, "WEBHOOK_TIMEOUT_MS", INT, 100, 60000, "10000", "time for one call of a reward's webhook in ms")   \
+  X(webhook_timeout_ms, "WEBHOOK_TIMEOUT_MS", INT, 100, 60000, "10000", "time for one call of a webhook in ms")   \
   X(webhook_allow_private, "WEBHOOK_ALLOW_PRIVATE", ENUM, 0, 0, "off", "off|on: whether webhooks may go to loopback, private and other special addresses") \
   X(reward_deadline_s, "REWARD_DEADLINE_SECONDS", INT, 0, 31536000, "604800", "time from the earning of a reward after which it is released if it could not be delivered, in seconds; longer than RETRY_MAX_AGE_SECONDS; 0: never") \
   X(saga_poll_ms, "SAGA_POLL_MS", INT, 10, 3600000, "200", "how often rewards are looked for whose delivery has ended, or whose deadline has passed, in ms") \
+  X(webhook_pool_size, "WEBHOOK_WORKER_POOL_SIZE", INT, 1, 512, "16", "calls of accounts' webhooks under way at a time in this process, each on a thread") \
+  X(webhook_calls, "WEBHOOK_ENDPOINT_CALLS", INT, 1, 512, "4", "calls under way at a time to one endpoint, in all processes; to one whose last call failed there is one") \
+  X(webhook_schedule, "WEBHOOK_RETRY_SCHEDULE", STR, 1, 512, "5s,5m,30m,2h,5h,10h,14h,20h,24h", "waits before the second, third, … attempt of a webhook's delivery: comma-separated numbers with ms, s, m or h, each of 1ms to 168h, 30 at most; up to a fifth is added to each") \
+  X(webhook_disable_s, "WEBHOOK_DISABLE_SECONDS", INT, 1, 31536000, "432000", "an endpoint to which nothing has got through for so long is disabled, in seconds") \
+  X(webhook_grace_s, "WEBHOOK_SECRET_GRACE_SECONDS", INT, 0, 2592000, "86400", "how long a webhook's old secret signs beside the new one, in seconds") \
+  X(webhooks_max, "WEBHOOKS_PER_ACCOUNT", INT, 1, 1000, "20", "webhook endpoints that an account may have") \
+  X(webhook_keep_days, "WEBHOOK_KEEP_DAYS", INT, 1, 3650, "30", "days that deliveries of webhooks stay in their log, whether they got through or still wait; events older than this are not sent") \
   X(shards, "SHARDS", INT, 1, 1024, "10", "hash classes of aggregates; fixed at the first migrate")                    \
   X(log_level, "LOG_LEVEL", ENUM, 0, 0, "info", "debug|info|warn|error: least level that is logged")                  \
   X(log_format, "LOG_FORMAT", ENUM, 0, 0, "logfmt", "logfmt|json: format of the log on standard error")                \

@@ -18,6 +18,8 @@
     X(ERR_NO_REWARD,          404, false, "no-reward",             "No such reward in this campaign")                  \
     X(ERR_NO_DEAD_LETTER,     404, false, "no-dead-letter",        "No such dead letter")                              \
     X(ERR_NO_TEMPLATE,        404, false, "no-template",           "No such mail template")                            \
+    X(ERR_NO_WEBHOOK,         404, false, "no-webhook",            "No such webhook")                                  \
+    X(ERR_NO_DELIVERY,        404, false, "no-delivery",           "No such delivery of this webhook")                 \
     X(ERR_METHOD,             405, false, "method-not-allowed",    "Method not allowed here")                          \
     X(ERR_EMAIL_TAKEN,        409, false, "email-taken",           "This e-mail address has already signed up")        \
     X(ERR_ALREADY_VERIFIED,   409, false, "already-verified",      "This user has already verified")                   \
@@ -25,10 +27,11 @@
     X(ERR_CAMPAIGN_CLOSED,    409, false, "campaign-closed",       "This campaign is closed")                          \
     X(ERR_CAMPAIGN_OPEN,      409, false, "campaign-open",         "Only a closed campaign can be deleted")            \
     X(ERR_HAS_REFERRER,       409, false, "has-referrer",          "This user already has a referrer")                 \
-    X(ERR_LIMIT_REACHED,      409, false, "limit-reached",         "The campaign has as many of these as it may")      \
+    X(ERR_LIMIT_REACHED,      409, false, "limit-reached",         "There are as many of these as there may be")       \
     X(ERR_OUT_OF_STOCK,       409, false, "out-of-stock",          "This reward is out of stock")                      \
     X(ERR_VERSION_CONFLICT,   409, false, "version-conflict",      "The campaign is at another version")               \
     X(ERR_DEAD_LETTER_BUSY,   409, false, "dead-letter-busy",      "It is being tried, or parked behind another one")  \
+    X(ERR_WEBHOOK_DISABLED,   409, false, "webhook-disabled",      "This webhook is disabled")                         \
     X(ERR_TOO_LARGE,          413, false, "too-large",             "The request is too large")                         \
     X(ERR_MEDIA_TYPE,         415, false, "media-type",            "The body must be application/json")                \
     X(ERR_INVALID,            422, false, "invalid",               "A field is not valid")                             \

@@ -43,6 +43,9 @@
   X(M_MAILS,             COUNTER, "tidings_mails_total",                   "outcome", "mails: sent, failed, expired, discarded, unsubscribed, retried") \
   X(M_DELIVERIES,        COUNTER, "tidings_deliveries_total",              "kind,outcome", "rewards delivered by email or webhook: delivered, failed, retried, postponed") \
   X(M_LATE_DELIVERIES,   COUNTER, "tidings_deliveries_after_release_total", "",     "must be 0: rewards that were delivered although they had been released") \
+  X(M_WEBHOOKS,          COUNTER, "tidings_webhook_attempts_total",        "outcome", "calls of accounts' webhooks: delivered, retried, failed, cancelled (not called), stopped (broken off by the process's end)") \
+  X(M_WEBHOOK_SECONDS,   SECONDS, "tidings_webhook_call_seconds",          "",      "time of one call of an account's webhook") \
+  X(M_WEBHOOKS_ENTERED,  COUNTER, "tidings_webhook_deliveries_total",      "",      "deliveries of events to accounts' webhooks that were entered") \
   X(M_LOG_DROPPED,       COUNTER, "tidings_log_dropped_total",             "",      "log lines dropped because standard error was slow")
 /* clang-format on */
 

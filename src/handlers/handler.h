@@ -64,6 +64,23 @@ struct run {
     const _Atomic int64_t *stop_at; /* 0; else the process stops, and call must return by then (clock_mono_us) */
 };
 
+/* Work of a handler's own that no record brings, such as what is due in a table of the handler's. It is done on threads of its own
+ * wherever the group runs: one looks, and gives each piece that it finds to another. Several processes do so at once, so what
+ * is found must be the finder's alone, for a time. Functions that have run->conn are within no transaction. */
+struct chores {
+    size_t (*workers)(const struct config *c);    /* pieces under way at most, each on a thread */
+    void *(*worker_open)(const struct config *c); /* per thread */
+    void (*worker_close)(void *worker);
+    /* Takes at most `limit` pieces, which it puts in `pieces`. *position: kept from one look to the next, 0 at first. False: as
+     * with apply. */
+    bool (*find)(struct run *run, int64_t *position, void **pieces, size_t limit, size_t *count, PGresult **failed);
+    void (*call)(struct run *run, void *piece); /* with no connection; left out when the process stops */
+    bool (*settle)(struct run *run, void *piece, PGresult **failed);
+    void (*release)(void *piece); /* frees it */
+    /* Takes away a batch of what is old, now and then. *more: there may be more. */
+    bool (*trim)(struct run *run, bool *more, PGresult **failed);
+};
+
 struct handler {
     const char *group;     /* consumer group, e.g. "email-workers" */
     const char *processes; /* for people: "user.*, referral.verified, campaign.*" */
@@ -97,6 +114,7 @@ struct handler {
      * their rows say, if they have any. */
     bool (*give_up)(struct run *run, PGresult **failed);
     void (*release)(struct record *r); /* frees r->state; r->outcome is final for this run; may be NULL */
+    const struct chores *chores;       /* NULL: there are none */
 };
 
 /* Whether it is one of them: a handler's mistake must not pass for success. */
@@ -110,6 +128,9 @@ static inline bool outcome_known(enum outcome o)
 void record_fail(struct record *r, enum outcome outcome, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Sets the reason alone, in the same way. */
 void record_reason(struct record *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Makes somebody else's bytes fit for a text column: what is not UTF-8 becomes '?', control characters blanks. */
+void text_clean(char *text);
 
 /* call should begin no further record: set them OUTCOME_UNAVAILABLE and return. */
 bool run_stopping(const struct run *run);

@@ -17,6 +17,7 @@
     X(email_handler)                                                                                                   \
     X(reward_handler)                                                                                                  \
     X(position_handler)                                                                                                \
+    X(webhook_handler)                                                                                                 \
     HANDLERS_MORE(X)
 
 #define HANDLER_DECLARE(name) extern const struct handler name;
@@ -47,7 +48,7 @@ static size_t sequence_length(const unsigned char *s)
     return len;
 }
 
-static void clean(char *text)
+void text_clean(char *text)
 {
     unsigned char *s = (unsigned char *)text;
     while (*s) {
@@ -63,8 +64,7 @@ static void clean(char *text)
 static void set_reason(struct record *r, const char *fmt, va_list args)
 {
     vsnprintf(r->reason, sizeof r->reason, fmt, args);
-    clean(
-        r->reason); /* it goes into a text column, and may quote somebody else's bytes, or be cut within a character */
+    text_clean(r->reason); /* it may quote somebody else's bytes, or be cut within a character */
 }
 
 void record_reason(struct record *r, const char *fmt, ...)

@@ -238,14 +238,23 @@ static bool reward_apply(struct run *run, PGresult **failed)
 
 /* --- call --- */
 
+/* When the target says so, but no sooner than by the usual back-off. 0: the usual one. */
+static int64_t retry_after_ms(const struct config *c, const struct record *r, int64_t wait_s)
+{
+    int64_t usual = backoff_ms(r->attempt, c->retry_base_ms, c->retry_max_ms);
+    return wait_s == 0 ? 0 : wait_s * 1000 > usual ? wait_s * 1000 : usual;
+}
+
 static void call_webhook(const struct run *run, struct reward_worker *w, struct record *r)
 {
     static const enum outcome outcomes[] = {[WEBHOOK_DELIVERED] = OUTCOME_DONE,
                                             [WEBHOOK_RETRY] = OUTCOME_RETRY,
+                                            [WEBHOOK_GONE] = OUTCOME_REJECT,
                                             [WEBHOOK_REJECT] = OUTCOME_REJECT,
                                             [WEBHOOK_STOPPED] = OUTCOME_UNAVAILABLE};
     struct reward_job *job = r->state;
-    char why[200], id[sizeof "msg_" + UUID_TEXT_SIZE];
+    struct webhook_answer answer;
+    char id[sizeof "msg_" + UUID_TEXT_SIZE];
     buf_clear(&w->body);
     reward_body(&r->event, &job->facts, &w->body);
     snprintf(id, sizeof id, "msg_%s", event_data_text(&r->event, "user_reward_id"));
@@ -256,9 +265,13 @@ static void call_webhook(const struct run *run, struct reward_worker *w, struct 
         .body = w->body.data,
         .body_len = w->body.len,
     };
-    enum webhook_end end = webhook_send(w->webhook, &call, run->stop_at, &job->http_status, why, sizeof why);
-    if (end != WEBHOOK_DELIVERED)
-        record_fail(r, outcomes[end], "%s", why);
+    enum webhook_end end = webhook_send(w->webhook, &call, run->stop_at, &answer);
+    job->http_status = answer.status;
+    if (end == WEBHOOK_DELIVERED)
+        return;
+    if (end == WEBHOOK_RETRY)
+        r->later_ms = retry_after_ms(run->config, r, answer.wait_s);
+    record_fail(r, outcomes[end], "%s", answer.why);
 }
 
 /* The mail server being away is no attempt of the mail's, unless others get through: then it may be the mail itself

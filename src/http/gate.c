@@ -25,6 +25,8 @@ static const struct {
     {"user_id", offsetof(struct request, user_id), ERR_NO_USER, "user_id in the path is not a UUID."},
     {"referral_id", offsetof(struct request, referral_id), ERR_NO_REFERRAL, "referral_id in the path is not a UUID."},
     {"reward_id", offsetof(struct request, reward_id), ERR_NO_REWARD, "reward_id in the path is not a UUID."},
+    {"webhook_id", offsetof(struct request, webhook_id), ERR_NO_WEBHOOK, "webhook_id in the path is not a UUID."},
+    {"delivery_id", offsetof(struct request, delivery_id), ERR_NO_DELIVERY, "delivery_id in the path is not a UUID."},
 };
 
 static bool read_id(const struct route_param *p, struct uuid *id)

@@ -45,10 +45,11 @@ static bool is_repeated(const struct request *r)
     return h2o_find_header_by_str(headers, H2O_STRLIT("idempotency-key"), first) >= 0;
 }
 
-bool idempotency_read(struct request *r, struct action *a)
+bool idempotency_of(struct request *r, struct idempotency *out)
 {
     size_t len = 0, body_len;
     const char *key = request_header(r, "idempotency-key", &len);
+    *out = (struct idempotency){.given = key != NULL};
     if (!key)
         return true;
     if (!is_valid(key, len) || is_repeated(r)) {
@@ -58,16 +59,28 @@ bool idempotency_read(struct request *r, struct action *a)
     }
     const char *body = request_body(r, &body_len);
     const h2o_iovec_t *method = &r->req->method, *path = &r->req->path;
+    const struct uuid *account = &r->key.account_id;
     /* What a visitor sends with a publishable key must not get in the way of the account's own keys. */
     const char *kind = r->key.secret ? "secret" : "publishable";
-    a->key = (struct action_key){
-        .given = true,
-        .campaign = a->kind == ACTION_CREATE_CAMPAIGN ? (struct uuid){{0}} : a->campaign_id,
-        .key = hash_of((const struct text[PARTS]){
-            {(const char *)a->account_id.b, sizeof a->account_id.b}, {kind, strlen(kind)}, {key, len}}),
-        .request =
-            hash_of((const struct text[PARTS]){{method->base, method->len}, {path->base, path->len}, {body, body_len}}),
-        .keep_s = (int32_t)r->http->config->idempotency_keep_s,
-    };
+    out->key = hash_of(
+        (const struct text[PARTS]){{(const char *)account->b, sizeof account->b}, {kind, strlen(kind)}, {key, len}});
+    out->request =
+        hash_of((const struct text[PARTS]){{method->base, method->len}, {path->base, path->len}, {body, body_len}});
+    return true;
+}
+
+bool idempotency_read(struct request *r, struct action *a)
+{
+    struct idempotency k;
+    if (!idempotency_of(r, &k))
+        return false;
+    if (k.given)
+        a->key = (struct action_key){
+            .given = true,
+            .campaign = a->kind == ACTION_CREATE_CAMPAIGN ? (struct uuid){{0}} : a->campaign_id,
+            .key = k.key,
+            .request = k.request,
+            .keep_s = (int32_t)r->http->config->idempotency_keep_s,
+        };
     return true;
 }

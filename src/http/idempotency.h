@@ -7,6 +7,16 @@
 
 #include "http/request.h"
 
+/* What a header comes to: hashes. */
+struct idempotency {
+    bool given;
+    struct uuid key;     /* of account, kind of API key, and key */
+    struct uuid request; /* of method, path and body */
+};
+
+/* Reads the header, if there is one. False: it is not valid, and the request was answered. */
+bool idempotency_of(struct request *r, struct idempotency *out);
+
 /* Reads the header, if there is one, into the action's key. False: it is not valid, and the request was answered. */
 bool idempotency_read(struct request *r, struct action *a);
 

@@ -17,6 +17,7 @@ static void open_reading(struct reading *g, struct request *r, enum read_query r
 {
     g->r = r;
     g->read = read;
+    g->no_row = ERR_NO_CAMPAIGN;
     g->limit = PAGE_DEFAULT;
     g->count = 0;
     reading_add_int(g, r->key.account_no);
@@ -83,6 +84,17 @@ void reading_add_page(struct reading *g, int cursor_numbers)
     }
 }
 
+void reading_add_page_by_id(struct reading *g)
+{
+    struct uuid cursor;
+    query_int(&g->query, "limit", 1, PAGE_MAX, &g->limit);
+    reading_add_int(g, g->limit);
+    if (query_uuid(&g->query, "cursor", &cursor))
+        reading_add_id(g, cursor);
+    else
+        reading_add_text(g, NULL);
+}
+
 /* --- answers ---------------------------------------------------------------------------------------------------- */
 
 /* What waits for the rows. */
@@ -90,7 +102,7 @@ struct wait {
     void *request;
     bool list;
     int64_t limit;
-    enum err missing;
+    enum err no_row, missing;
 };
 
 static const char *text_at(const PGresult *rows, int row, const char *column)
@@ -151,7 +163,7 @@ static void on_rows(void *arg, enum err err, const PGresult *rows)
     if (!r)
         return;
     if (err == ERR_NONE && PQntuples(rows) == 0)
-        err = ERR_NO_CAMPAIGN;
+        err = w.no_row;
     else if (err == ERR_NONE && !object_there(rows, w.list))
         err = w.missing;
     if (err != ERR_NONE)
@@ -165,8 +177,11 @@ static void on_rows(void *arg, enum err err, const PGresult *rows)
 static void submit(struct reading *g, enum err missing)
 {
     struct wait *w = xmalloc(sizeof *w);
-    *w = (struct wait){
-        .request = request_wait(g->r, ERR_TIMEOUT), .list = g->list, .limit = g->limit, .missing = missing};
+    *w = (struct wait){.request = request_wait(g->r, ERR_TIMEOUT),
+                       .list = g->list,
+                       .limit = g->limit,
+                       .no_row = g->no_row,
+                       .missing = missing};
     enum err err = reader_submit(g->r->http->reader, g->read, g->count, g->values, on_rows, w);
     if (err == ERR_NONE)
         return;

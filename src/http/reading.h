@@ -25,6 +25,7 @@ struct reading {
     struct query query; /* of a list; empty for a single object, whose query nobody looks at */
     enum read_query read;
     bool list;
+    enum err no_row; /* what it means when there is no row at all: no such campaign, where nothing else is said */
     int64_t limit;
     int count;
     const char *values[READ_MAX_PARAMS];
@@ -42,6 +43,9 @@ void reading_add_bool(struct reading *g, bool value);
 void reading_add_text(struct reading *g, const char *text);
 /* The next parameters: limit, and the cursor's numbers, or nulls. */
 void reading_add_page(struct reading *g, int cursor_numbers);
+
+/* The same, where the cursor is a UUID. */
+void reading_add_page_by_id(struct reading *g);
 
 /* Submits it, or answers why not. missing: what it means when the campaign is there and the object is not. */
 void reading_answer(struct reading *g, enum err missing);

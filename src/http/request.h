@@ -34,6 +34,7 @@ struct request {
     bool api;                  /* under /v1: any web page may read the answer, nobody may store it */
     struct api_key key;        /* when the route asks for one */
     struct uuid campaign_id, user_id, referral_id, reward_id; /* of the path; zero: not there */
+    struct uuid webhook_id, delivery_id;                      /* likewise */
     int64_t dead_letter_id;                                   /* likewise */
     enum event_type template;                                 /* likewise: whose mail it is for */
     bool rules_in_body;                                       /* a reward is named by a member of reward_rules */

@@ -9,6 +9,7 @@
 #define CAMPAIGN "/v1/campaigns/{campaign_id}"
 #define USER CAMPAIGN "/users/{user_id}"
 #define TEMPLATE CAMPAIGN "/templates/{template}"
+#define WEBHOOK "/v1/webhooks/{webhook_id}"
 #define DEAD_LETTERS "/v1/ops/dead-letters"
 #define DEAD_LETTER DEAD_LETTERS "/{dead_letter_id}"
 
@@ -47,6 +48,16 @@ const struct route routes[] = {
     {"POST",   TEMPLATE "/preview",                      "preview_template",     ACCESS_SECRET,  ANSWERS_JSON, route_preview_template},
     {"GET",    "/v1/unsubscribe",                        "unsubscribe_page",     ACCESS_OPEN,    ANSWERS_PAGE, route_unsubscribe_page},
     {"POST",   "/v1/unsubscribe",                        "unsubscribe",          ACCESS_OPEN,    ANSWERS_PAGE, route_unsubscribe},
+    {"POST",   "/v1/webhooks",                           "create_webhook",       ACCESS_SECRET,  ANSWERS_JSON, route_create_webhook},
+    {"GET",    "/v1/webhooks",                           "list_webhooks",        ACCESS_SECRET,  ANSWERS_JSON, route_list_webhooks},
+    {"GET",    WEBHOOK,                                  "get_webhook",          ACCESS_SECRET,  ANSWERS_JSON, route_get_webhook},
+    {"PATCH",  WEBHOOK,                                  "update_webhook",       ACCESS_SECRET,  ANSWERS_JSON, route_update_webhook},
+    {"DELETE", WEBHOOK,                                  "delete_webhook",       ACCESS_SECRET,  ANSWERS_JSON, route_delete_webhook},
+    {"POST",   WEBHOOK "/rotate-secret",                 "rotate_webhook_secret", ACCESS_SECRET, ANSWERS_JSON, route_rotate_webhook_secret},
+    {"POST",   WEBHOOK "/test",                          "test_webhook",         ACCESS_SECRET,  ANSWERS_JSON, route_test_webhook},
+    {"GET",    WEBHOOK "/deliveries",                    "list_webhook_deliveries", ACCESS_SECRET, ANSWERS_JSON, route_list_webhook_deliveries},
+    {"GET",    WEBHOOK "/deliveries/{delivery_id}",      "get_webhook_delivery", ACCESS_SECRET,  ANSWERS_JSON, route_get_webhook_delivery},
+    {"POST",   WEBHOOK "/deliveries/{delivery_id}/redeliver", "redeliver_webhook", ACCESS_SECRET, ANSWERS_JSON, route_redeliver_webhook},
     {"GET",    DEAD_LETTERS,                             "list_dead_letters",    ACCESS_OPS,     ANSWERS_JSON, route_list_dead_letters},
     {"GET",    DEAD_LETTER,                              "get_dead_letter",      ACCESS_OPS,     ANSWERS_JSON, route_get_dead_letter},
     {"DELETE", DEAD_LETTER,                              "discard_dead_letter",  ACCESS_OPS,     ANSWERS_JSON, route_discard_dead_letter},

@@ -1,57 +1,25 @@
 /* Rewards: define, grant. */
-#include <openssl/evp.h>
 #include <string.h>
 
 #include "core/members.h"
-#include "core/uuid.h"
 #include "http/answer.h"
 #include "http/outcome.h"
 #include "http/routes.h"
 #include "http/url.h"
+#include "http/webhook_secret.h"
 
 enum {
     MESSAGE_MAX_CHARS = 2000,
     STOCK_MAX = 1000000000,
-    SECRET_MIN = 24, /* bytes, by the Standard Webhooks specification */
-    SECRET_MAX = 64,
 };
-#define SECRET_PREFIX "whsec_"
-#define SECRET_TEXT_SIZE (sizeof SECRET_PREFIX + 4 * ((SECRET_MAX + 2) / 3))
-
-/* "whsec_" and the base64 of 24 to 64 bytes. */
-static bool secret_is_valid(struct text secret)
-{
-    size_t prefix = strlen(SECRET_PREFIX);
-    unsigned char bytes[SECRET_TEXT_SIZE];
-    if (secret.len <= prefix || secret.len >= SECRET_TEXT_SIZE || memcmp(secret.data, SECRET_PREFIX, prefix) != 0)
-        return false;
-    const char *base64 = secret.data + prefix;
-    int encoded = (int)(secret.len - prefix), padding = 0;
-    while (padding < 2 && base64[encoded - 1 - padding] == '=')
-        padding++;
-    /* OpenSSL passes over blanks, and takes '=' for a digit. */
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    if (strspn(base64, digits) != (size_t)(encoded - padding))
-        return false;
-    int decoded = EVP_DecodeBlock(bytes, (const unsigned char *)base64, encoded);
-    return decoded - padding >= SECRET_MIN && decoded - padding <= SECRET_MAX;
-}
-
-static void secret_make(char secret[SECRET_TEXT_SIZE])
-{
-    unsigned char bytes[32];
-    random_bytes(bytes, sizeof bytes);
-    memcpy(secret, SECRET_PREFIX, strlen(SECRET_PREFIX));
-    EVP_EncodeBlock((unsigned char *)secret + strlen(SECRET_PREFIX), bytes, sizeof bytes);
-}
 
 /* Where a webhook goes and what signs it. */
 static void add_webhook(struct body *b, bool webhook, struct buf *args)
 {
     struct text url, secret;
-    char made[SECRET_TEXT_SIZE];
+    char made[WEBHOOK_SECRET_SIZE];
     bool has_url = body_text(b, "url", BODY_OPTIONAL, 1, URL_MAX, &url);
-    bool has_secret = body_text(b, "secret", BODY_OPTIONAL, 1, SECRET_TEXT_SIZE, &secret);
+    bool has_secret = body_text(b, "secret", BODY_OPTIONAL, 1, WEBHOOK_SECRET_SIZE, &secret);
     if (webhook && !has_url)
         body_fault(b, ERR_INVALID, "url", "url is required: the webhook's target.");
     else if (has_url && !webhook)
@@ -60,7 +28,7 @@ static void add_webhook(struct body *b, bool webhook, struct buf *args)
         body_fault(b, ERR_INVALID, "url", "url must be a complete http or https address.");
     else if (has_secret && !webhook)
         body_fault(b, ERR_INVALID, "secret", "secret is for webhooks only.");
-    else if (has_secret && !secret_is_valid(secret))
+    else if (has_secret && !webhook_secret_valid(secret))
         body_fault(b, ERR_INVALID, "secret", "secret must be whsec_ and the base64 of 24 to 64 bytes.");
     if (!webhook || b->err != ERR_NONE)
         return;
@@ -68,7 +36,7 @@ static void add_webhook(struct body *b, bool webhook, struct buf *args)
     if (has_secret) {
         member_text(args, "secret", secret.data, secret.len);
     } else {
-        secret_make(made);
+        webhook_secret_make(made);
         member_string(args, "secret", made);
     }
 }

@@ -39,6 +39,13 @@
   X(READ_DELETE_MAIL_TEMPLATE, "delete_mail_template", "select * from delete_mail_template($1::int, $2::uuid, $3)")    \
   X(READ_MAIL_PREVIEW,   "mail_preview",   "select * from read_mail_preview($1::int, $2::uuid, $3)")                   \
   X(READ_UNSUBSCRIBE,    "unsubscribe",    "select * from mail_unsubscribe($1::uuid, $2::uuid)")                       \
+  X(READ_WEBHOOK,        "webhook",        "select * from read_webhook($1::int, $2::uuid)")                            \
+  X(READ_WEBHOOKS,       "webhooks",       "select * from read_webhooks($1::int, $2::int, $3::int)")                   \
+  X(READ_WEBHOOK_DELIVERY, "webhook_delivery", "select * from read_webhook_delivery($1::int, $2::uuid, $3::uuid)")     \
+  X(READ_WEBHOOK_DELIVERIES, "webhook_deliveries", "select * from read_webhook_deliveries($1::int, $2::uuid, $3::int," \
+                                           " $4::uuid, $5::text)")                                                     \
+  X(READ_CHANGE_WEBHOOK, "change_webhook", "select * from change_webhook($1::int, $2::text, $3::uuid, $4::uuid,"       \
+                                           " $5::jsonb, $6::uuid, $7::uuid)")                                          \
   X(READ_USER_REWARDS,   "user_rewards",   "select * from read_user_rewards($1::int, $2::uuid, $3::uuid, $4::int,"     \
                                            " $5::int, $6::int, $7::boolean)")                                          \
   X(READ_SAGAS,          "sagas",          "select * from read_sagas($1::int, $2::uuid, $3::int, $4::int, $5::int,"    \

@@ -10,11 +10,13 @@
 enum { BATCH = 1000 };
 #define DAY_US 86400000000LL
 #define HOUR_US 3600000000LL
+#define WEBHOOKS "webhook-workers" /* whose effects depend on more than the event */
 
 struct expected {
     struct culprit event;
     struct uuid subject; /* the earned reward; else all zero */
     int32_t aggregate;
+    enum event_type type;
 };
 
 struct batch {
@@ -27,6 +29,7 @@ struct effects {
     struct batch *batches;  /* per group */
     struct saga_ends *ends; /* NULL: reward-workers are not looked at */
     int64_t oldest_us;      /* what a group remembers of older events may be gone */
+    int64_t oldest_sent_us; /* and so may deliveries to webhooks */
 };
 
 struct effects *effects_open(struct verify *v)
@@ -39,6 +42,7 @@ struct effects *effects_open(struct verify *v)
             e->ends = saga_ends_open(v, g);
     /* An hour to spare: clocks differ, and looking takes time. */
     e->oldest_us = clock_wall_us() - v->config->handled_keep_days * DAY_US + HOUR_US;
+    e->oldest_sent_us = clock_wall_us() - v->config->webhook_keep_days * DAY_US + HOUR_US;
     return e;
 }
 
@@ -51,20 +55,30 @@ void effects_close(struct effects *e)
     free(e);
 }
 
-static const char *ask(struct batch *b, struct buf arrays[5], const char *values[7])
+enum { ARRAYS = 6 };
+
+static const char *ask(struct batch *b, bool webhooks, struct buf arrays[ARRAYS], const char *values[8])
 {
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < ARRAYS; i++)
         array_begin(&arrays[i]);
     for (size_t i = 0; i < b->count; i++) {
         const struct expected *x = &b->expected[i];
         array_uuid(&arrays[0], x->event.id);
-        array_uuid(&arrays[1], x->subject);
+        if (webhooks)
+            array_int(&arrays[1], x->event.version);
+        else
+            array_uuid(&arrays[1], x->subject);
         array_int(&arrays[2], x->aggregate);
         array_int(&arrays[3], x->event.partition);
         array_int(&arrays[4], x->event.offset);
+        buf_adds(&arrays[5], i > 0 ? "," : "");
+        buf_adds(&arrays[5], event_type_name(x->type));
     }
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < ARRAYS; i++)
         values[i < 3 ? i + 1 : i + 2] = array_end(&arrays[i]);
+    if (webhooks)
+        return "select * from verify_webhooks($1, $2::uuid[], $3::bigint[], $4::int[], $5, $6::int[], $7::bigint[],"
+               " $8::text[])";
     return "select * from verify_effects($1, $2::uuid[], $3::uuid[], $4::int[], $5, $6::int[], $7::bigint[])";
 }
 
@@ -97,17 +111,18 @@ static bool flush(struct effects *e, size_t group)
 {
     struct verify *v = e->verify;
     struct batch *b = &e->batches[group];
-    struct buf arrays[5] = {{0}};
-    const char *values[7] = {v->options->groups[group].name};
+    struct buf arrays[ARRAYS] = {{0}};
+    const char *values[8] = {v->options->groups[group].name};
+    bool webhooks = strcmp(values[0], WEBHOOKS) == 0;
     if (b->count == 0)
         return true;
-    const char *sql = ask(b, arrays, values);
+    const char *sql = ask(b, webhooks, arrays, values);
     values[4] = v->config->kafka_topic;
-    PGresult *r = rows_ask(v->ask, sql, 7, values, v->why, v->why_size);
+    PGresult *r = rows_ask(v->ask, sql, webhooks ? 8 : 7, values, v->why, v->why_size);
     if (r)
         judge(v, group, b, r);
     PQclear(r);
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < ARRAYS; i++)
         buf_free(&arrays[i]);
     b->count = 0;
     return r != NULL;
@@ -133,6 +148,14 @@ static struct uuid subject_of(const struct event_row *row, const char *value, si
     return subject;
 }
 
+/* What a group knows of events since then is all there. */
+static int64_t remembered_us(const struct effects *e, const struct verify_group *g)
+{
+    if (strcmp(g->name, WEBHOOKS) == 0)
+        return e->oldest_sent_us;
+    return g->handled ? e->oldest_us : INT64_MIN;
+}
+
 bool effects_expect(struct effects *e, const struct event_row *row, int32_t aggregate, int32_t partition,
                     int64_t offset, const char *value, size_t len)
 {
@@ -142,13 +165,13 @@ bool effects_expect(struct effects *e, const struct event_row *row, int32_t aggr
         int64_t committed = v->committed[g * topic_partitions(v->topic) + (size_t)partition];
         if (!(v->options->groups[g].types & 1u << row->type) || offset >= committed)
             continue;
-        if (row->at_us < e->oldest_us && v->options->groups[g].handled) {
+        if (row->at_us < remembered_us(e, &v->options->groups[g])) {
             v->report->group[g].excused++;
             continue;
         }
         struct batch *b = &e->batches[g];
         struct expected *x = &b->expected[b->count++];
-        *x = (struct expected){culprit_of(row), subject_of(row, value, len), aggregate};
+        *x = (struct expected){culprit_of(row), subject_of(row, value, len), aggregate, row->type};
         x->event.partition = partition;
         x->event.offset = offset;
         ok = b->count < BATCH || flush(e, g);

@@ -159,6 +159,37 @@ static bool verify_rewards(struct verify *v, size_t group)
                         "a saga whose end is not what the delivery and the stock say");
 }
 
+static bool verify_webhooks(struct verify *v, size_t group)
+{
+    char webhook[16] = "0", event[UUID_TEXT_SIZE] = "00000000-0000-0000-0000-000000000000", limit[16], campaign[16],
+         since[UUID_TEXT_SIZE];
+    const char *const values[] = {webhook, event, limit, only(v, campaign), since};
+    struct ids strays = {{0}, 0};
+    bool more = true;
+    first_id(v, since);
+    snprintf(limit, sizeof limit, "%d", DELIVERIES);
+    while (more) {
+        PGresult *r = rows_ask_text(v->ask,
+                                    "select * from verify_webhook_deliveries($1::int, $2::uuid, $3::int, $4::int,"
+                                    " $5::uuid)",
+                                    5, values, v->why, v->why_size);
+        if (!r)
+            break;
+        int count = (int)strtol(PQgetvalue(r, 0, 2), NULL, 10);
+        more = count == DELIVERIES;
+        snprintf(webhook, sizeof webhook, "%s", PQgetvalue(r, 0, 0));
+        snprintf(event, sizeof event, "%s", PQgetvalue(r, 0, 1));
+        ids_clear(&strays);
+        ids_add(&strays, PQgetvalue(r, 0, 3));
+        for (size_t i = 0; i < strays.count; i++)
+            add_stray(v, group, strays.list.data + 1 + i * UUID_TEXT_SIZE, "a webhook's delivery of no event");
+        PQclear(r);
+        progress_add(&v->progress, count);
+    }
+    buf_free(&strays.list);
+    return !more;
+}
+
 /* --- the leaderboard --- */
 
 enum { BOARD_ARRAYS = 4 }; /* campaigns, places, verified referrals, points */
@@ -272,5 +303,7 @@ bool strays_verify(struct verify *v, size_t group)
         return verify_mails(v, group);
     if (strcmp(name, "reward-workers") == 0)
         return verify_rewards(v, group);
+    if (strcmp(name, "webhook-workers") == 0)
+        return verify_webhooks(v, group);
     return strcmp(name, "position-workers") != 0 || verify_board(v, group);
 }

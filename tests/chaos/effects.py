@@ -7,12 +7,13 @@
 import json
 from collections import Counter, defaultdict
 
-from .stack import REWARD_PATH
+from .stack import ACCOUNT_PATH, REWARD_PATH
 
 KINDS = ("undone", "redone", "given up")
 MAILED = ("user.signed_up", "user.verified", "referral.verified", "reward.earned", "campaign.milestone_reached",
           "user.verification_requested", "reward.released")
 POSITIONED = ("referral.verified", "campaign.updated")
+SUBSCRIBED = ["user.verified", "referral.verified", "reward.earned", "campaign.updated"]  # by the account's webhook
 
 LEADERBOARD = """
     with counted as (
@@ -32,10 +33,11 @@ def judge_effects(verdict, connection, table, stack):
     events = [e for of_one in table.values() for e in of_one.values()]
     mails, resent = judge_mails(verdict, connection, events, stack)
     rewards, recalled = judge_webhooks(verdict, connection, events, stack)
+    told, told_again = judge_account_webhook(verdict, connection, events, stack)
     judge_positions(verdict, connection, events)
     for row in connection.execute("select grp, type, reason from tidings.dead_letters"):
         verdict.blame("given up", f"{row}")
-    verdict.external = {"mails": mails, "mails sent again": resent, "webhooks": rewards, "webhooks called again": recalled}
+    verdict.external = {"mails": mails, "mails sent again": resent, "webhooks": rewards + told, "webhooks called again": recalled + told_again}
 
 
 def judge_rows(verdict, kind, wanted, found, good):
@@ -73,11 +75,23 @@ def judge_webhooks(verdict, connection, events, stack):
     judge_rows(verdict, "delivery", {e.members["user_reward_id"] for e in events if e.name == "reward.earned"},
                {r[0]: r[1] for r in rows}, "delivered")
     known = {f"msg_{r[0]}": r[1] == "delivered" for r in rows if r[2] == "webhook"}
+    return judge_calls(verdict, stack, REWARD_PATH, known, lambda body: body["data"]["user_reward_id"])
+
+
+def judge_account_webhook(verdict, connection, events, stack):
+    rows = dict(connection.execute("select event_id::text, status from tidings.webhook_deliveries").fetchall())
+    judge_rows(verdict, "webhook", {e.id for e in events if e.name in SUBSCRIBED}, rows, "delivered")
+    return judge_calls(verdict, stack, ACCOUNT_PATH, {f"msg_{id}": status == "delivered" for id, status in rows.items()},
+                       lambda body: body["event_id"])
+
+
+def judge_calls(verdict, stack, path, known, id_in):
+    """known: whether what goes by an id is said to be delivered. The numbers of ids that were called, and of calls beyond that."""
     bodies = defaultdict(list)
-    for call in stack.target.to(REWARD_PATH):
+    for call in stack.target.to(path):
         bodies[call.id].append(call.body)
     for id, calls in bodies.items():
-        if id not in known or json.loads(calls[0])["data"]["user_reward_id"] != id.removeprefix("msg_"):
+        if id not in known or id_in(json.loads(calls[0])) != id.removeprefix("msg_"):
             verdict.blame("redone", f"a webhook with id {id}, which is nobody's")
         if len(set(calls)) > 1:
             verdict.blame("redone", f"webhook {id} was called again with another body")

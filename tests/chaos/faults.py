@@ -8,7 +8,7 @@ import psycopg
 
 from lib.util import wait_until
 
-from .stack import REWARD_PATH
+from .stack import ACCOUNT_PATH, REWARD_PATH
 
 SESSIONS = ("tidings-lane-%", "tidings-relay%", "tidings-read-%", "tidings worker", "tidings%")
 CLOCK_JUMP_S = 3600
@@ -150,6 +150,7 @@ class Faults:
 
     def _reward_hang(self, fault):
         self.stack.target.plan(REWARD_PATH, "hang")
+        self.stack.target.plan(ACCOUNT_PATH, "hang")
         yield
         self.stack.target.heal()
 

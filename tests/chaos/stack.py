@@ -18,6 +18,7 @@ from lib.webhook import WebhookTarget
 DISK_BYTES = 1 << 30
 FAKETIME = pathlib.Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 REWARD_PATH = "/hook"
+ACCOUNT_PATH = "/account"  # the account's webhook: some of its events
 
 
 class ProxiedKafka(Kafka):
@@ -155,7 +156,7 @@ class Stack:
             "KAFKA_BROKERS": getattr(self.kafka, "clients", self.kafka.brokers),
             "PUBLIC_URL": f"http://127.0.0.1:{free_port()}",
             "MAIL_TRANSPORT": "smtp", "SMTP_URL": self.smtp.url, "SMTP_TIMEOUT_MS": 5000 * SLOWNESS, "SMTP_STARTTLS": "off",
-            "WEBHOOK_ALLOW_PRIVATE": "on", "WEBHOOK_TIMEOUT_MS": 3000 * SLOWNESS,
+            "WEBHOOK_ALLOW_PRIVATE": "on", "WEBHOOK_TIMEOUT_MS": 3000 * SLOWNESS, "WEBHOOK_RETRY_SCHEDULE": ",".join(["1s"] * 30),
             "RETRY_MAX_ATTEMPTS": 200, "RETRY_BASE_MS": 100, "RETRY_MAX_MS": 1000,
             "GROUPS_ENABLED": "all", "LANES": 2, "KAFKA_WORKER_POOL_SIZE": 4, "RELAY_POLL_MS": 50, "RELAY_SAVE_MS": 100,
             "DB_STALL_MS": 3000 * SLOWNESS, "HTTP_ANSWER_TIMEOUT_MS": 15000, **(settings or {})})
@@ -171,6 +172,10 @@ class Stack:
     @property
     def reward_url(self):
         return self.target.url(REWARD_PATH)
+
+    @property
+    def account_url(self):
+        return self.target.url(ACCOUNT_PATH)
 
     def add_process(self):
         if self.extra:

@@ -20,7 +20,7 @@ from .stack import Stack
 
 CAMPAIGNS = 10
 PROGRESS_S = 5
-GROUPS = ("email-workers", "reward-workers", "position-workers")
+GROUPS = ("email-workers", "reward-workers", "position-workers", "webhook-workers")
 VERIFY_S = 40       # times SLOWNESS
 TOKEN_S = 86400     # longer than any clock jumps
 
@@ -69,6 +69,7 @@ class Storm:
             return answer
 
         fields = []
+        api.request("POST", "/v1/webhooks", json={"url": self.stack.account_url, "event_types": effects.SUBSCRIBED}).expect(201)
         for i in range(CAMPAIGNS):
             campaign = note(("campaign.created", None, f"c{i}"), api.create_campaign(f"c{i}"))["campaign_id"]
             for name, more in (("earned", {"delivery": "webhook", "url": self.stack.reward_url, "threshold": 2}),
@@ -206,12 +207,14 @@ class Storm:
         """What is not done yet, and how much is done: a backlog may take its time as long as it gets less."""
         env = self.stack.env
         try:
-            outbox, mails, deliveries, done = env.query(
+            outbox, mails, deliveries, webhooks, done = env.query(
                 "select (select count(*) from outbox), (select count(*) from mails where status = 'sending'),"
                 " (select count(*) from deliveries where status = 'sending')"
-                " + (select count(*) from sagas where state not in ('confirmed', 'released')), (select count(*) from mails where status = 'sent')"
+                " + (select count(*) from sagas where state not in ('confirmed', 'released')),"
+                " (select count(*) from webhook_deliveries where status = 'pending'),"
+                " (select count(*) from mails where status = 'sent') + (select count(*) from webhook_deliveries where status = 'delivered')"
                 " + (select count(*) from deliveries where status = 'delivered') + (select count(*) from handled)")[0]
-            return {"outbox": outbox, "mails": mails, "deliveries": deliveries, "done": done,
+            return {"outbox": outbox, "mails": mails, "deliveries": deliveries, "webhooks": webhooks, "done": done,
                     **{group: self._lag(env.settings["KAFKA_GROUP_PREFIX"] + group) for group in GROUPS}}
         except (psycopg.Error, KafkaException) as error:
             return {"a server": str(error)}

@@ -17,7 +17,8 @@ from lib.raw import Raw
 from lib.util import PROJECT, SLOWNESS, wait_until
 
 OPS_TOKEN = "a token of operators"
-pytestmark = pytest.mark.settings(MAIL_TRANSPORT="discard", VERIFY_RESEND_SECONDS=0, VERIFY_RESEND_PER_DAY=1, OPS_TOKEN=OPS_TOKEN)
+pytestmark = pytest.mark.settings(MAIL_TRANSPORT="discard", VERIFY_RESEND_SECONDS=0, VERIFY_RESEND_PER_DAY=1, OPS_TOKEN=OPS_TOKEN,
+                                  WEBHOOKS_PER_ACCOUNT=3)
 JSON, FORM = "Content-Type: application/json", "Content-Type: application/x-www-form-urlencoded"
 ACCESS = {"ACCESS_SECRET": {"secretKey"}, "ACCESS_ANY_KEY": {"secretKey", "publishableKey"}, "ACCESS_OPEN": set(),
           "ACCESS_OPS": {"opsToken"}}
@@ -58,6 +59,11 @@ def routes():
 
     found = re.findall(r'^\s*\{"([A-Z]+)",\s*(.*?),\s*"(\w+)",\s*(ACCESS_\w+),', text, re.M)
     return [(name, method, path_of(pattern), frozenset(ACCESS[access])) for method, pattern, name, access in found]
+
+
+def test_the_types_of_events_are_those_of_the_contract_table(document):
+    table = set(re.findall(r'X\(EVENT_\w+, +\d+, "([a-z_.]+)"', (PROJECT / "src/domain/event.h").read_text()))
+    assert set(document.raw["components"]["schemas"]["EventType"]["enum"]) == table
 
 
 def test_every_route_is_in_the_document_and_the_other_way_round(service, document):
@@ -188,6 +194,14 @@ def walk_successes(w):
     unsubscribe = w.env.make_unsubscribe_token(w.campaign, ada["user_id"])
     w.call("unsubscribe_page", want=200, key=None, query=f"?token={unsubscribe}")
     w.raw(w.document.operations["unsubscribe"], (FORM,), f"token={unsubscribe}")
+    hook = w.call("create_webhook", {"url": "https://x.example/", "event_types": ["user.signed_up"], "secret": None}, 201)
+    w.ids["webhook_id"] = hook["webhook_id"]
+    w.ids["delivery_id"] = w.call("test_webhook", want=202)["delivery_id"]
+    w.call("update_webhook", {"description": "x", "event_types": ["*"]}, 200)
+    for name, status in (("get_webhook", 200), ("list_webhooks", 200), ("list_webhook_deliveries", 200),
+                         ("get_webhook_delivery", 200), ("redeliver_webhook", 202), ("rotate_webhook_secret", 200)):
+        w.call(name, want=status)
+    w.call("delete_webhook", want=200, webhook_id=w.call("create_webhook", {"url": "https://y.example/"}, 201)["webhook_id"])
     for name in ("healthz", "readyz", "metrics", "openapi"):
         w.call(name, want=200, key=None)
     token = w.token(w.ids["carol"])
@@ -199,7 +213,7 @@ def walk_successes(w):
 def walk_dead_letters(w):
     """A record that is no event: every group gives it up."""
     w.env.produce(b"nonsense", b"k")
-    wait_until(lambda: w.env.value("select count(*) from dead_letters") == 3, 15, "three groups give it up")
+    wait_until(lambda: w.env.value("select count(*) from dead_letters") == 4, 15, "four groups give it up")
     ids = [row[0] for row in w.env.query("select id from dead_letters order by id desc")]
     w.ids["dead_letter_id"] = ids[0]
     for query in ("", "?state=dead&limit=1", "?group=email-workers&state=dead"):
@@ -246,6 +260,13 @@ def walk_refusals(w):
     w.call("create_reward", {"name": "R9", "delivery": "email", "threshold": 5}, "limit-reached")
     last = w.call("create_reward", {"name": "R9", "delivery": "email"}, 201)
     w.call("update_campaign", {"reward_rules": [{"reward_id": last["reward_id"], "threshold": 3}]}, "limit-reached")
+    for i in range(2):
+        w.call("create_webhook", {"url": f"https://{i}.example/"}, 201)
+    w.call("create_webhook", {"url": "https://z.example/"}, "limit-reached")
+    w.call("update_webhook", {"status": "disabled"}, 200)
+    w.call("test_webhook", want="webhook-disabled")
+    w.call("redeliver_webhook", want="webhook-disabled")
+    w.call("update_webhook", {"status": "enabled"}, 200)
     page, link = w.document.operations["verify_page"], w.document.operations["verify_link"]
     w.call(page.name, want=422, key=None, query="?token=x")
     w.raw(link, (FORM,), "token=x")
@@ -271,6 +292,7 @@ def walk_idempotency_keys(w):
         "create_referral": ({"referral_code": w.ids["code"], "referred_id": w.ids["bob"]},
                             {"referral_code": w.ids["code"], "referred_id": w.ids["carol"]}),
         "create_reward": (reward, {**reward, "name": "Other"}),
+        "create_webhook": ({"url": "https://i.example/"}, {"url": "https://j.example/"}),
         "grant_reward": ({"reward_id": w.ids["hook"]}, {"reward_id": w.ids["reward_id"]})}
     elsewhere = w.call("create_campaign", {"name": "Elsewhere"}, 201)["campaign_id"]
     for operation in w.document.operations.values():
@@ -306,8 +328,9 @@ def walk_what_all_refuse(w):
                       "sign_up": lambda **ids: {"email": "eve@example.com"},
                       "create_referral": lambda **ids: {"referrer_id": nowhere, "referred_id": nowhere},
                       "create_reward": lambda **ids: {"name": "x", "delivery": "email"},
-                      "grant_reward": lambda **ids: {"reward_id": w.ids["hook"]},
-                      "put_template": lambda **ids: {"subject": "x", "text": "y"}}
+                      "put_template": lambda **ids: {"subject": "x", "text": "y"},
+                      "update_webhook": lambda **ids: {},
+                      "grant_reward": lambda **ids: {"reward_id": w.ids["hook"]}}
             for value in (nowhere, "x"):
                 ids = {**w.ids, id_name: value}
                 body = bodies.get(operation.name, lambda **ids: send)(**{**w.ids, id_name: nowhere})
@@ -376,7 +399,7 @@ CHECKS = ("not_a_server_error", "status_code_conformance", "content_type_conform
           "good_requests_are_taken")
 
 
-def configuration(env, campaign, user, referral, reward, doomed):
+def configuration(env, campaign, user, referral, reward, doomed, hooks, delivery):
     """schemathesis.toml: what is there, so that requests get past 404."""
     return f"""
 hooks = "{PROJECT / 'tests/lib/openapi_hooks.py'}"
@@ -393,10 +416,16 @@ bearer = "{OPS_TOKEN}"
 "path.referral_id" = "{referral}"
 "path.reward_id" = "{reward}"
 "path.template" = "user.verified"
+"path.webhook_id" = "{hooks[0]}"
+"path.delivery_id" = "{delivery}"
 
 [[operations]]
 include-operation-id = ["close_campaign", "delete_campaign"]
 parameters = {{ "path.campaign_id" = "{doomed}" }}
+
+[[operations]]
+include-operation-id = ["delete_webhook"]
+parameters = {{ "path.webhook_id" = "{hooks[1]}" }}
 """
 
 
@@ -406,9 +435,11 @@ def test_random_requests(env, api, service):
     ada, bob = (api.signup(campaign, f"{name}@example.com")["user_id"] for name in ("ada", "bob"))
     referral = api.create_referral(campaign, bob, referrer_id=ada)["referral_id"]
     reward = api.create_reward(campaign)["reward_id"]
+    hooks = [api.request("POST", "/v1/webhooks", json={"url": "https://x.example/"}).expect(201)["webhook_id"] for _ in range(2)]
+    delivery = api.request("POST", f"/v1/webhooks/{hooks[0]}/test").expect(202)["delivery_id"]
     for one in (campaign, doomed):
         env.ledger.not_accounted(one)
-    (env.directory / "schemathesis.toml").write_text(configuration(env, campaign, ada, referral, reward, doomed))
+    (env.directory / "schemathesis.toml").write_text(configuration(env, campaign, ada, referral, reward, doomed, hooks, delivery))
     # Deterministic: the same requests each time, but for ids.
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", openapi.PATH, "--url", service.url, "--checks", ",".join(CHECKS),

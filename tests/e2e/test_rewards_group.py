@@ -225,7 +225,7 @@ def test_failure_then_success(shop, target, word):
     assert shop.dead() == []
 
 
-@pytest.mark.parametrize("word", ["giant:200", "short", 201, 204])
+@pytest.mark.parametrize("word", ["giant:200", "short", "trickle:200", 201, 204])
 def test_any_2xx_is_success(shop, target, word):
     """Whatever becomes of the answer's body, which nobody needs."""
     target.plan("/hook", word)
@@ -251,6 +251,13 @@ def test_gone_is_final(shop, target):
     status, attempts, http_status, error = shop.wait(earned, "failed")
     assert (attempts, http_status) == (1, 410) and "410" in error
     assert shop.wait_dead()[0][0] == earned["event_id"]
+
+
+def test_retry_after(shop, target):
+    target.plan("/hook", "later:503:2", 200)
+    shop.wait(shop.earn(shop.user(), shop.reward(target.url())), "delivered")
+    first, second = target.to("/hook")
+    assert second.at - first.at >= 1.99 and first.id == second.id  # by itself it would have taken 20 ms
 
 
 def test_attempts_are_spent(make_shop, target):

@@ -9,7 +9,7 @@ SLUGS = {"unknown-referral-code", "self-referral", "bad-token", "token-expired",
 # placeholders.
 DETAILS = ("too big integer", "must be an integer",  # 1.0 is an integer for schemas
            "\\u0000 is not allowed", "NUL byte in object key")
-FIELDS = {"milestones", "reward_rules", "search", "metadata", "cursor", "email", "subject", "text", "html"}
+FIELDS = {"milestones", "reward_rules", "search", "metadata", "cursor", "email", "url", "subject", "text", "html"}
 
 
 @schemathesis.check

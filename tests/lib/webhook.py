@@ -66,6 +66,8 @@ class WebhookTarget:
       "drop"             closes the connection without an answer
       "garbage"          answers what is not HTTP
       "giant:<status>"   answers that status with a body of 50 MB
+      "later:<status>:<seconds>"  answers that status with Retry-After
+      "trickle:<status>" answers that status, and a byte of a body every 0.1 s, without end
       "drip"             a header line every 0.2 s, without end
       "short"            answers 200 with a body that breaks off"""
 
@@ -86,7 +88,7 @@ class WebhookTarget:
     def plan(self, path, *words):
         with self._lock:
             self._plans[path] = list(words)
-        if "hang" in words:
+        if any(str(word).startswith(("hang", "trickle", "drip")) for word in words):
             self._released.clear()
 
     def heal(self):
@@ -156,6 +158,20 @@ class WebhookTarget:
 
     def _redirect(self, handler, url):
         self._answer(handler, 302, url)
+
+    def _later(self, handler, rest):
+        status, seconds = rest.split(":")
+        handler.send_response(int(status))
+        handler.send_header("retry-after", seconds)
+        handler.send_header("content-length", "0")
+        handler.end_headers()
+
+    def _trickle(self, handler, status):
+        handler.send_response(int(status))
+        handler.send_header("content-length", "1000000")
+        handler.end_headers()
+        while not self._released.wait(0.1):
+            handler.wfile.write(b".")
 
     def _hang(self, handler, _):
         self._released.wait(300)

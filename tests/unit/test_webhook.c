@@ -102,13 +102,65 @@ static void test_origin(void **state)
     assert_false(webhook_origin(url, origin));
 }
 
+static void test_two_secrets_sign(void **state)
+{
+    struct webhook_call call = vector();
+    struct buf both = {0}, one = {0};
+    (void)state;
+    call.old_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaQ=";
+    assert_true(webhook_sign(&call, 1614265330, &both));
+    assert_true(webhook_sign(
+        &(struct webhook_call){.secret = call.old_secret, .id = call.id, .body = call.body, .body_len = call.body_len},
+        1614265330, &one));
+    char *blank = strchr(buf_cstr(&both), ' ');
+    assert_non_null(blank);
+    assert_string_equal(blank + 1, buf_cstr(&one));
+    *blank = '\0';
+    assert_string_equal(buf_cstr(&both), "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    call.old_secret = "nonsense";
+    buf_clear(&both);
+    assert_false(webhook_sign(&call, 1614265330, &both));
+    assert_int_equal(both.len, 0);
+    buf_free(&both);
+    buf_free(&one);
+}
+
+static void test_special_hosts(void **state)
+{
+    static const struct {
+        const char *url, *what;
+    } cases[] = {
+        {"http://127.0.0.1:8080/x", "a loopback address"},
+        {"http://127.1/", "a loopback address"},
+        {"http://0x7f000001/", "a loopback address"},
+        {"http://2130706433/", "a loopback address"},
+        {"http://LocalHost/", "a loopback address"},
+        {"http://x.localhost./", "a loopback address"},
+        {"http://10.0.0.1/", "a private address"},
+        {"https://[::1]:443/", "a loopback address"},
+        {"https://[::ffff:192.168.0.1]/", "a private address"},
+        {"https://[fe80::1%25eth0]/", "a link-local address"},
+        {"https://1.1.1.1/", NULL},
+        {"https://[2606:4700::1111]/", NULL},
+        {"https://localhost.example/", NULL},
+        {"https://notlocalhost/", NULL},
+        {"https://10.example/", NULL},
+        {"nonsense", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *what = webhook_special(cases[i].url);
+        if ((what == NULL) != (cases[i].what == NULL) || (what && strcmp(what, cases[i].what) != 0))
+            fail_msg("%s is %s", cases[i].url, what ? what : "nothing special");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_signature),
-        cmocka_unit_test(test_padded_secrets_differ),
-        cmocka_unit_test(test_bad_secrets),
-        cmocka_unit_test(test_origin),
+        cmocka_unit_test(test_two_secrets_sign), cmocka_unit_test(test_special_hosts),
+        cmocka_unit_test(test_signature),        cmocka_unit_test(test_padded_secrets_differ),
+        cmocka_unit_test(test_bad_secrets),      cmocka_unit_test(test_origin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

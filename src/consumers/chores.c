@@ -1,0 +1,300 @@
+/* A handler's chores: looks, and a worker for each piece. */
+#include "consumers/chores.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "consumers/workers.h"
+#include "core/buf.h"
+#include "core/clock.h"
+#include "core/log.h"
+
+#define LOOK_US 1000000
+#define LOOK_LEAST_US 20000 /* between two looks */
+#define TRIM_FIRST_US 45000000
+#define TRIM_EVERY_US 600000000
+#define AWAY_BASE_MS 500
+#define AWAY_MAX_MS 10000
+#define SETTLE_TRIES 5
+#define SETTLE_BASE_MS 100
+#define SETTLE_MAX_MS 2000
+#define LOG_EVERY_US 30000000
+
+struct look {
+    struct job job;
+    struct chore_pool *pool;
+    bool trims, more; /* more: of what is to be trimmed */
+    bool away;
+    size_t limit, count;
+    void *pieces[];
+};
+
+struct piece_job {
+    struct job job;
+    struct chore_pool *pool;
+    void *piece;
+};
+
+struct chore_pool {
+    struct chores_options options;
+    struct workers *workers;
+    uv_timer_t timer;
+    size_t calls, calls_max; /* pieces with workers */
+    bool looking;
+    int64_t position;           /* the looks' own */
+    int64_t next_us, looked_us; /* the next look; the last one */
+    int64_t trim_us, logged_us;
+    int failures; /* looks in a row at which Postgres was away */
+    bool stopping, left_behind;
+    _Atomic int64_t
+        calls_stop_at; /* 0; else calls are broken off then, in time for what has become of them to be recorded */
+    void (*on_stopped)(void *arg, bool left_behind);
+    void *arg;
+};
+
+static void tick(struct chore_pool *p);
+
+static bool process_stops(const struct chore_pool *p)
+{
+    return atomic_load_explicit(p->options.stop_at, memory_order_relaxed) != 0;
+}
+
+/* --- on a worker --- */
+
+static bool open_run(const struct chore_pool *p, struct run *run, void *worker)
+{
+    char why[200];
+    const struct chores_options *o = &p->options;
+    *run = (struct run){.config = o->config, .worker = worker, .stop_at = o->stop_at};
+    run->conn = db_pool_take(o->db, clock_mono_us() + o->config->db_stall_ms * 1000, why, sizeof why);
+    run->deadline_us = clock_mono_us() + db_pool_statement_us(o->db);
+    return run->conn != NULL;
+}
+
+static bool close_run(const struct chore_pool *p, struct run *run, bool ok, PGresult *failed)
+{
+    if (failed)
+        log_warn("a group's chore failed", "group", p->options.group, "error",
+                 PQresultErrorField(failed, PG_DIAG_MESSAGE_PRIMARY));
+    PQclear(failed);
+    db_pool_give(p->options.db, run->conn);
+    run->conn = NULL;
+    return ok;
+}
+
+/* What a piece's end is goes lost only if Postgres is away for longer than this: then the piece is found again. */
+static void settle(const struct chore_pool *p, void *worker, void *piece)
+{
+    for (int i = 0; i < SETTLE_TRIES; i++) {
+        struct run run;
+        PGresult *failed = NULL;
+        if (open_run(p, &run, worker) && close_run(p, &run, p->options.chores->settle(&run, piece, &failed), failed))
+            return;
+        if (process_stops(p))
+            return;
+        int64_t ms = backoff_ms(i, SETTLE_BASE_MS, SETTLE_MAX_MS);
+        nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+    }
+}
+
+/* The process stops: who starts it next need not wait for the leases' end. */
+static void give_back(struct look *l, void *worker)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        settle(l->pool, worker, l->pieces[i]);
+        l->pool->options.chores->release(l->pieces[i]);
+    }
+    l->count = 0;
+}
+
+static void work_look(struct job *job, void *worker)
+{
+    struct look *l = (struct look *)job;
+    struct chore_pool *p = l->pool;
+    const struct chores *c = p->options.chores;
+    struct run run;
+    PGresult *failed = NULL;
+    l->away = !open_run(p, &run, worker);
+    if (l->away)
+        return;
+    bool ok = !l->trims || c->trim(&run, &l->more, &failed);
+    ok = ok && c->find(&run, &p->position, l->pieces, l->limit, &l->count, &failed);
+    l->away = !close_run(p, &run, ok, failed);
+    if (process_stops(p))
+        give_back(l, worker);
+}
+
+static void work_piece(struct job *job, void *worker)
+{
+    struct piece_job *j = (struct piece_job *)job;
+    const struct chore_pool *p = j->pool;
+    struct run run = {.config = p->options.config, .worker = worker, .stop_at = &p->calls_stop_at};
+    if (!process_stops(p))
+        p->options.chores->call(&run, j->piece);
+    settle(p, worker, j->piece);
+    p->options.chores->release(j->piece);
+}
+
+/* --- on the loop --- */
+
+static void on_piece_done(struct job *job)
+{
+    struct piece_job *j = (struct piece_job *)job;
+    struct chore_pool *p = j->pool;
+    free(j);
+    p->calls--;
+    chores_wake(p);
+}
+
+static void start_piece(struct chore_pool *p, void *piece)
+{
+    struct piece_job *j = xcalloc(1, sizeof *j);
+    j->job.work = work_piece;
+    j->job.on_done = on_piece_done;
+    j->pool = p;
+    j->piece = piece;
+    p->calls++;
+    workers_submit(p->workers, &j->job);
+}
+
+static void note_away(struct chore_pool *p, int64_t now_us)
+{
+    p->next_us = now_us + backoff_ms(p->failures++, AWAY_BASE_MS, AWAY_MAX_MS) * 1000;
+    if (p->logged_us != 0 && now_us - p->logged_us < LOG_EVERY_US)
+        return;
+    p->logged_us = now_us;
+    log_warn("the group cannot look for what is due, trying on", "group", p->options.group);
+}
+
+static void on_looked(struct job *job)
+{
+    struct look *l = (struct look *)job;
+    struct chore_pool *p = l->pool;
+    int64_t now = clock_mono_us();
+    p->looking = false;
+    for (size_t i = 0; i < l->count; i++) {
+        if (p->stopping) /* the workers are about to end: the lease has to */
+            p->options.chores->release(l->pieces[i]);
+        else
+            start_piece(p, l->pieces[i]);
+    }
+    if (l->away) {
+        note_away(p, now);
+    } else {
+        p->failures = 0;
+        if (l->count == l->limit)
+            p->next_us = now;
+        if (l->more)
+            p->trim_us = now;
+    }
+    free(l);
+    tick(p);
+}
+
+static void start_look(struct chore_pool *p, int64_t now_us)
+{
+    size_t limit = p->calls_max - p->calls;
+    struct look *l = xcalloc(1, sizeof *l + limit * sizeof l->pieces[0]);
+    l->job.work = work_look;
+    l->job.on_done = on_looked;
+    l->pool = p;
+    l->limit = limit;
+    l->trims = now_us >= p->trim_us;
+    if (l->trims)
+        p->trim_us = now_us + TRIM_EVERY_US;
+    p->looking = true;
+    p->looked_us = now_us;
+    p->next_us = now_us + LOOK_US;
+    workers_submit(p->workers, &l->job);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    tick(timer->data);
+}
+
+static void tick(struct chore_pool *p)
+{
+    int64_t now = clock_mono_us();
+    if (p->stopping || p->looking || p->calls >= p->calls_max)
+        return; /* what is under way comes back here */
+    if (now >= p->next_us)
+        start_look(p, now);
+    else
+        uv_timer_start(&p->timer, on_timer, (uint64_t)(p->next_us - now) / 1000 + 1, 0);
+}
+
+void chores_wake(struct chore_pool *p)
+{
+    int64_t now = clock_mono_us(), soon = p->looked_us + LOOK_LEAST_US;
+    if (p->failures == 0 && p->next_us > soon)
+        p->next_us = soon > now ? soon : now;
+    tick(p);
+}
+
+/* --- start and stop --- */
+
+static void *open_worker(void *arg)
+{
+    const struct chore_pool *p = arg;
+    return p->options.chores->worker_open(p->options.config);
+}
+
+struct chore_pool *chores_start(const struct chores_options *options)
+{
+    struct chore_pool *p = xcalloc(1, sizeof *p);
+    p->options = *options;
+    p->calls_max = options->chores->workers(options->config);
+    const struct workers_options pool = {.name = options->group,
+                                         .count = p->calls_max + 1, /* who looks */
+                                         .open = open_worker,
+                                         .close = options->chores->worker_close,
+                                         .arg = p};
+    p->workers = workers_start(options->inbox, &pool);
+    if (!p->workers)
+        return NULL; /* the process does not start then, nothing is cleaned up */
+    uv_timer_init(options->loop, &p->timer);
+    p->timer.data = p;
+    p->next_us = clock_mono_us();
+    p->trim_us = p->next_us + TRIM_FIRST_US;
+    tick(p);
+    return p;
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct chore_pool *p = handle->data;
+    void (*on_stopped)(void *, bool) = p->on_stopped;
+    void *arg = p->arg;
+    bool left_behind = p->left_behind;
+    if (!left_behind) /* a hanging worker still uses it */
+        free(p);
+    on_stopped(arg, left_behind);
+}
+
+static void on_workers_stopped(void *arg)
+{
+    struct chore_pool *p = arg;
+    uv_close((uv_handle_t *)&p->timer, on_timer_closed);
+}
+
+static void on_late(uv_timer_t *timer)
+{
+    struct chore_pool *p = timer->data;
+    log_warn("a worker hangs and is left behind", "group", p->options.group);
+    p->left_behind = true;
+    workers_abandon(p->workers);
+    on_workers_stopped(p);
+}
+
+void chores_stop(struct chore_pool *p, int64_t deadline_us, void (*on_stopped)(void *arg, bool left_behind), void *arg)
+{
+    int64_t now = clock_mono_us(), left = deadline_us - now;
+    p->stopping = true;
+    atomic_store(&p->calls_stop_at, now + (left > 0 ? left / 2 : 0));
+    p->on_stopped = on_stopped;
+    p->arg = arg;
+    uv_timer_start(&p->timer, on_late, left > 0 ? (uint64_t)left / 1000 : 0, 0);
+    workers_stop(p->workers, on_workers_stopped, p);
+}
