@@ -421,8 +421,10 @@ class Campaign:
                 "created_at": referral.created_at, "verified_at": referral.verified_at}
 
     def user_reward_item(self, reward, user, user_reward_id, earned_at):
-        released_at = reward.released.get(user_reward_id)
-        status = "released" if released_at else "delivered" if user_reward_id in reward.delivered else NotReleased()
+        new = user_reward_id is ANY
+        released_at = None if new else reward.released.get(user_reward_id)
+        delivered = not new and user_reward_id in reward.delivered
+        status = "released" if released_at else "delivered" if delivered else NotReleased()
         return {**self._earned_data(reward, user, user_reward_id), "name": reward.fields["name"],
                 "delivery": reward.fields["delivery"], "status": status, "earned_at": earned_at, "delivered_at": ANY,
                 "released_at": released_at, "attempts": ANY, "error": ANY}

@@ -29,6 +29,7 @@ static struct script {
     int applied[MAX], called[MAX], settled[MAX], buried[MAX], rows[MAX], held[MAX];
     int transactions;
     int64_t later_ms;
+    bool later_held;
     int quick; /* RETRY_QUICK_ATTEMPTS; 0: more than are made */
 } script;
 
@@ -64,6 +65,8 @@ enum tx_end run_tx_apply(const struct run_env *env, void *worker, struct item *c
         r->call = true;
         if (script.in_apply[r->offset] != OUTCOME_DONE)
             record_fail(r, script.in_apply[r->offset], "scripted");
+        r->later_ms = script.later_ms;
+        r->later_held = script.later_held;
         retry_decide(env->config, items[i], clock_wall_us());
         blocked = (i > 0 && items[i]->key == items[i - 1]->key && blocked) || r->outcome == OUTCOME_RETRY;
         if (blocked && r->outcome != OUTCOME_RETRY) {
@@ -310,6 +313,41 @@ static void test_later(void **state)
     free_all(items);
 }
 
+/* Not its turn for long: it goes on from a row, which is no attempt either. */
+static void test_later_in_postgres(void **state)
+{
+    (void)state;
+    script.in_apply[0] = OUTCOME_LATER;
+    script.later_ms = 60000;
+    script.later_held = true;
+    struct item **items = run_all(&calling, "ab");
+    assert_int_equal(items[0]->result, ITEM_FINISHED);
+    assert_int_equal(items[0]->record.outcome, OUTCOME_LATER);
+    assert_true(items[0]->record.waited);
+    assert_int_equal(items[0]->record.attempt, 0);
+    assert_int_equal(script.rows[0], 1);
+    assert_int_equal(script.called[0], 0);
+    assert_int_equal(script.rows[1], 0);
+    free_all(items);
+}
+
+/* What call did cannot be undone: that its outcome is none is told, and does not pass for success. */
+static void test_an_outcome_that_is_none(void **state)
+{
+    (void)state;
+    script.in_call[0] = (enum outcome)99;
+    script.in_call[2] = (enum outcome) - 1;
+    struct item **items = run_all(&calling, "abc");
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(items[i]->result, ITEM_FINISHED);
+        assert_int_equal(items[i]->record.outcome, i == 1 ? OUTCOME_DONE : OUTCOME_REJECT);
+        assert_int_equal(script.settled[i], 1);
+    }
+    assert_string_equal(items[0]->record.reason, "the handler gave an outcome that is none: 99");
+    assert_string_equal(items[2]->record.reason, "the handler gave an outcome that is none: -1");
+    free_all(items);
+}
+
 /* The mail is out: settling tries again before the call would be repeated. */
 static void test_settle_tries_again(void **state)
 {
@@ -504,6 +542,8 @@ int main(void)
         cmocka_unit_test_setup(test_behind_a_retry, setup),
         cmocka_unit_test_setup(test_postgres_away, setup),
         cmocka_unit_test_setup(test_call_outcomes, setup),
+        cmocka_unit_test_setup(test_later_in_postgres, setup),
+        cmocka_unit_test_setup(test_an_outcome_that_is_none, setup),
         cmocka_unit_test_setup(test_later, setup),
         cmocka_unit_test_setup(test_settle_tries_again, setup),
         cmocka_unit_test_setup(test_hold, setup),
