@@ -66,7 +66,7 @@ static void on_commit(void *arg, const struct event_row *rows, size_t count)
 {
     struct app *a = arg;
     for (size_t i = 0; i < count; i++)
-        if (rows[i].type > EVENT_NONE && rows[i].type < EVENT_TYPE_MAX)
+        if (rows[i].type > EVENT_NONE && rows[i].type < EVENT_TYPE_MAX && a->events[rows[i].type])
             metric_add(a->events[rows[i].type], 1);
     if (a->relay)
         relay_feed(a->relay, rows, count);
@@ -322,7 +322,8 @@ static bool start(struct app *a, char *why, size_t why_size)
         return false;
     }
     for (int t = EVENT_NONE + 1; t < EVENT_TYPE_MAX; t++)
-        a->events[t] = metric_get(M_EVENTS, event_type_name((enum event_type)t), NULL);
+        if (event_type_name((enum event_type)t))
+            a->events[t] = metric_get(M_EVENTS, event_type_name((enum event_type)t), NULL);
     a->lanes = lanes_start(&a->loop, a->config, on_commit, on_past_lost, a);
     a->reader = reader_start(&a->loop, a->config);
     a->upkeep = upkeep_start(&a->loop, a->config, a->lanes, &a->installation);

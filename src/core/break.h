@@ -5,6 +5,8 @@
  *   swap-events        the relay swaps two neighbours, now and then
  *   commit-early       a group's offset is committed before its record has had its effect
  *   ack-before-commit  no commit is waited for: answers leave before it is on disk
+ *   die-…              the process kills itself at a point of the way of a group's output: applied (the run is committed in
+ *                      Postgres), begun, produced, offsets (are in the transaction), committed (and nobody here knows yet)
  *   double-effect      email-workers do not look whether an event's mail was sent, and each has a Message-ID of its own */
 #ifndef TIDINGS_CORE_BREAK_H
 #define TIDINGS_CORE_BREAK_H
@@ -12,6 +14,7 @@
 #include <stdbool.h>
 
 #ifdef TIDINGS_BREAKABLE
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,5 +30,16 @@ static inline bool broken(const char *bug)
     return false;
 }
 #endif
+
+/* For bugs that are the end of the process: as a kill -9 would be. */
+static inline void break_die(const char *bug)
+{
+#ifdef TIDINGS_BREAKABLE
+    if (broken(bug))
+        raise(SIGKILL);
+#else
+    (void)bug;
+#endif
+}
 
 #endif

@@ -15,6 +15,7 @@
     X(email_handler)                                                                                                   \
     X(reward_handler)                                                                                                  \
     X(position_handler)                                                                                                \
+    X(analytics_handler)                                                                                               \
     HANDLERS_MORE(X)
 
 #define HANDLER_DECLARE(name) extern const struct handler name;
@@ -87,4 +88,10 @@ void record_fail(struct record *r, enum outcome outcome, const char *fmt, ...)
 bool run_stopping(const struct run *run)
 {
     return atomic_load_explicit(run->stop_at, memory_order_relaxed) != 0;
+}
+
+void run_emit(struct run *run, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+    if (run->outputs)
+        outputs_add(run->outputs, key, key_len, value, value_len);
 }

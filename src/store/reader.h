@@ -33,6 +33,8 @@
   X(READ_DEAD_LETTERS,   "dead_letters",   "select * from read_dead_letters($1::int, $2::int, $3::bigint, $4, $5)")    \
   X(READ_DEAD_LETTER,    "dead_letter",    "select * from read_dead_letter($1::int, $2::bigint)")                      \
   X(READ_CHANGE_DEAD_LETTER, "change_dead_letter", "select * from change_dead_letter($1::bigint, $2::boolean)")        \
+  X(READ_STATS,          "stats",          "select * from read_stats($1::int, $2::uuid, $3::int, $4::int,"             \
+                                           " $5::timestamptz, $6::timestamptz, $7::text, $8::text[])")                 \
   X(READ_USER_REWARDS,   "user_rewards",   "select * from read_user_rewards($1::int, $2::uuid, $3::uuid, $4::int,"     \
                                            " $5::int, $6::boolean)")
 /* clang-format on */

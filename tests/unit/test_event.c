@@ -68,6 +68,7 @@ static const struct golden {
            "{\"user_id\":\"" USER "\",\"campaign_id\":\"" CAMPAIGN "\",\"email\":\"user@example.com\"}"),
     GOLDEN(EVENT_REWARD_CREATED, "reward.created",
            "{\"reward_id\":\"" REWARD "\",\"campaign_id\":\"" CAMPAIGN "\",\"name\":\"Stickers\"}"),
+    GOLDEN(EVENT_API_KEY_REVOKED, "api_key.revoked", "{\"key_id\":\"" REWARD "\"}"),
 };
 #define GOLDENS (sizeof goldens / sizeof goldens[0])
 
@@ -91,7 +92,10 @@ static struct event_row row_of(enum event_type type, const char *data)
 static void test_golden_values(void **state)
 {
     (void)state;
-    assert_int_equal(GOLDENS, EVENT_TYPE_MAX - 1); /* a new type brings its golden value */
+    size_t types = 0;
+    for (int t = EVENT_NONE + 1; t < EVENT_TYPE_MAX; t++)
+        types += event_type_name((enum event_type)t) != NULL; /* numbers may have gaps */
+    assert_int_equal(GOLDENS, types);                         /* a new type brings its golden value */
     for (size_t i = 0; i < GOLDENS; i++) {
         struct buf out = {0};
         struct event_row row = row_of(goldens[i].type, goldens[i].data);
@@ -285,7 +289,7 @@ static void test_data_is_checked(void **state)
                     assert_refused(&goldens[i], true, name, json_integer(7), sentence);
             }
         }
-    assert_int_equal(checked, 36);
+    assert_int_equal(checked, 37);
     assert_refused(&goldens[0], true, "campaign_id", json_string(USER), "must be the envelope's campaign_id");
 }
 
