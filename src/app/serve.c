@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "app/commands.h"
+#include "bus/broadcast.h"
 #include "bus/kafka.h"
 #include "consumers/consumers.h"
 #include "core/clock.h"
@@ -42,6 +43,7 @@ struct app {
     struct reader *reader;
     struct upkeep *upkeep;
     struct hosts *hosts;
+    struct broadcast *broadcast; /* what caches must drop */
     struct relay *relay;         /* NULL until the installation is known */
     struct consumers *consumers; /* likewise */
 
@@ -53,7 +55,7 @@ struct app {
     char booting_why[256]; /* likewise */
     char boot_why[256];
 
-    struct metric_series *events[EVENT_TYPE_MAX];
+    struct metric_series *events[EVENT_TYPE_MAX], *invalidations;
     bool stopping;
     int stop_parts;
     int64_t stop_us, exit_us; /* when the stop was asked for; when the process ends whatever happens */
@@ -77,6 +79,23 @@ static void on_past_lost(void *arg)
     struct app *a = arg;
     if (a->relay)
         relay_alarm(a->relay, "the database has fewer events than were answered for: it went back in time");
+}
+
+/* Campaigns that lanes know need none of it: the database compares versions before it believes them. */
+static void on_invalidation(void *arg, const struct event *e)
+{
+    struct app *a = arg;
+    metric_add(a->invalidations, 1);
+    if (a->http)
+        http_key_revoked(a->http, event_data_uuid(e, "key_id"));
+}
+
+static void on_invalidations_live(void *arg, bool live)
+{
+    struct app *a = arg;
+    metric_gauge(M_INVALIDATIONS_LIVE, live);
+    if (a->http)
+        http_set_live(a->http, live);
 }
 
 /* Pool thread. The topic's partitions are fixed by the first process that sees it; they must spread over whole shards. */
@@ -254,7 +273,8 @@ static void on_writers_stopped(void *arg)
     struct app *a = arg;
     if (--a->stop_parts > 0)
         return;
-    a->stop_parts = 1 + (a->relay != NULL) + (a->consumers != NULL);
+    a->stop_parts = 2 + (a->relay != NULL) + (a->consumers != NULL);
+    broadcast_stop(a->broadcast, stop_deadline(a, 80), on_part_stopped, a);
     if (a->relay)
         relay_stop(a->relay, stop_deadline(a, 80), on_part_stopped, a);
     if (a->consumers)
@@ -328,6 +348,7 @@ static bool start(struct app *a, char *why, size_t why_size)
     a->reader = reader_start(&a->loop, a->config);
     a->upkeep = upkeep_start(&a->loop, a->config, a->lanes, &a->installation);
     a->hosts = hosts_start(&a->loop, a->config, a->reader);
+    a->invalidations = metric_get(M_INVALIDATIONS, event_type_name(EVENT_API_KEY_REVOKED), NULL);
     a->http = http_start(&a->loop,
                          &(struct http_options){.config = a->config,
                                                 .installation = &a->installation,
@@ -337,6 +358,16 @@ static bool start(struct app *a, char *why, size_t why_size)
                                                 .arg = a},
                          why, why_size);
     if (!a->http)
+        return false;
+    a->broadcast = broadcast_start(&(struct broadcast_options){.loop = &a->loop,
+                                                               .inbox = &a->inbox,
+                                                               .config = a->config,
+                                                               .types = 1u << EVENT_API_KEY_REVOKED,
+                                                               .on_event = on_invalidation,
+                                                               .on_live = on_invalidations_live,
+                                                               .arg = a},
+                                   why, why_size);
+    if (!a->broadcast)
         return false;
     uv_signal_start(&a->sigterm, on_signal, SIGTERM);
     uv_signal_start(&a->sigint, on_signal, SIGINT);

@@ -9,6 +9,7 @@
 #include "consumers/workers.h"
 #include "core/buf.h"
 #include "core/clock.h"
+#include "core/hash.h"
 #include "core/log.h"
 #include "core/metrics.h"
 
@@ -65,10 +66,7 @@ struct publisher {
 
 static size_t bucket_of(const struct output *o)
 {
-    uint32_t h = 2166136261u; /* FNV-1a */
-    for (size_t i = 0; i < o->key_len; i++)
-        h = (h ^ (unsigned char)o->bytes[i]) * 16777619u;
-    return h % BUCKETS;
+    return hash64(o->bytes, o->key_len) % BUCKETS;
 }
 
 static size_t size_of(const struct output *o)

@@ -44,7 +44,7 @@
   X(M_OUTPUT_RECORDS,    COUNTER, "tidings_output_records_total",          "group", "records committed to a group's output topic") \
   X(M_OUTPUT_SECONDS,    SECONDS, "tidings_output_transaction_seconds",    "group", "time of one Kafka transaction of a group with output") \
   X(M_OUTPUT_WAITING,    GAUGE,   "tidings_output_waiting_records",        "group", "output that waits for a Kafka transaction") \
-  X(M_INVALIDATIONS,     COUNTER, "tidings_cache_invalidations_total",     "type",  "events that dropped something from this process's caches") \
+  X(M_INVALIDATIONS,     COUNTER, "tidings_cache_invalidations_total",     "type",  "events that said that something cached does not hold any more, by type") \
   X(M_INVALIDATIONS_LIVE, GAUGE,  "tidings_cache_invalidations_live",      "",      "1 while such events reach this process; else KEY_CACHE_MS bounds what is remembered") \
   X(M_MAILS,             COUNTER, "tidings_mails_total",                   "outcome", "mails: sent, failed, expired, discarded, retried") \
   X(M_DELIVERIES,        COUNTER, "tidings_deliveries_total",              "kind,outcome", "rewards delivered by email or webhook: delivered, failed, retried, postponed") \

@@ -91,7 +91,9 @@ def test_killed_at_every_point(stats_env):
     env.start(GROUPS_ENABLED="none")  # takes the requests, and relays when the others are gone
     api = env.api()
     points = ("applied", "begun", "produced", "offsets", "committed")
-    dying = [env.start(GROUPS_ENABLED="analytics-workers", TIDINGS_BREAK=f"die-{point}") for point in points]
+    dying = [env.start(ready=False, GROUPS_ENABLED="analytics-workers", TIDINGS_BREAK=f"die-{point}") for point in points]
+    for service in dying:
+        service.wait_ready()
     wait_until(lambda: all(s.metric("tidings_group_partitions") == 2 for s in dying), 30,
                lambda: f"each has two partitions: {[s.metric('tidings_group_partitions') for s in dying]}")
     campaigns = campaigns_of(api)
@@ -100,14 +102,13 @@ def test_killed_at_every_point(stats_env):
     for service, point in zip(dying, points):
         wait_until(lambda: not service.running(), 20, f"the one that dies {point} is dead")
         assert service.process.returncode == -signal.SIGKILL
-    # What was produced and not committed is in the log.
     for service in dying:
-        service.start(TIDINGS_BREAK=None)
+        service.start(ready=False, TIDINGS_BREAK=None)
     for campaign in campaigns:
         some_events(env, api, campaign, 2)
     wait_exact(env, 40)
     assert env.value("select count(*) from handled where grp = 'analytics-workers'") == env.value("select count(*) from events")
-    assert published(env, "read_uncommitted")[1] > published(env)[1], "something was aborted"
+    assert published(env, "read_uncommitted")[1] > published(env)[1], "what was produced and not committed is in the log"
 
 
 def test_a_process_that_hangs_is_fenced(stats_env):
