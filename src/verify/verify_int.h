@@ -117,4 +117,9 @@ bool effects_flush(struct effects *e);
 
 bool strays_verify(struct verify *v, size_t group);
 
+/* --- counts.c: the counts of events, in Postgres and in STATS_TOPIC --- */
+
+/* has_committed: the group has begun, so there is a topic. */
+bool counts_verify(struct verify *v, size_t group, bool has_committed);
+
 #endif
