@@ -70,6 +70,7 @@ def test_listing_at_start(env, service):
     assert "Worker pool size: 10 per consumer group" in text
     assert re.search(r"\* email-workers \(10 workers; processes: user\.\*, referral\.verified", text)
     assert re.search(r"\* position-workers \(1 worker; processes: referral\.verified, campaign\.updated\)", text)
+    assert "analytics-workers" not in text, "without STATS_TOPIC"
     assert re.search(r"\* reward-workers \(10 workers; processes: reward\.earned\)", text)
 
 

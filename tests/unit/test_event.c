@@ -351,7 +351,7 @@ static void check_parse(const char *text, size_t len)
         assert_true(strlen(why) > 0);
         assert_null(e.data);
     } else if (e.type != EVENT_NONE) { /* a handler must be able to use it */
-        event_data_uuid(&e, "campaign_id");
+        event_data_uuid(&e, e.type == EVENT_API_KEY_REVOKED ? "key_id" : "campaign_id");
         if (e.type == EVENT_REFERRAL_VERIFIED) {
             event_data_uuid(&e, "referrer_id");
             event_data_int(&e, "points_per_referral");
