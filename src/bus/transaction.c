@@ -279,6 +279,7 @@ static bool produce(struct attempt *a, const struct output *first)
 static bool fill_and_commit(struct attempt *a, const struct transaction *x)
 {
     break_die("die-begun");
+    break_hang("hang-begun");
     if (!produce(a, x->first))
         return false;
     if (broken("die-produced"))

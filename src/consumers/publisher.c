@@ -211,16 +211,16 @@ static void put_back(struct publisher *p, struct waiting *w)
     free_waiting(gone);
 }
 
-static void note_failure(struct publisher *p, const char *why)
+static void note_failure(struct publisher *p, const struct commit_job *c)
 {
     int64_t now = clock_mono_us();
-    metric_add(p->m_failed, 1);
+    metric_add(p->m_failed, c->tells);
     p->retry_us = now + backoff_ms(p->failures++, BACKOFF_BASE_MS, BACKOFF_MAX_MS) * 1000;
     if (p->logged_us != 0 && now - p->logged_us < LOG_EVERY_US)
         return;
     p->logged_us = now;
     log_warn("a group's output cannot be committed to Kafka, trying on", "group", p->group, "topic", p->topic, "reason",
-             why);
+             c->why);
 }
 
 static void note_success(struct publisher *p, const struct commit_job *c)
@@ -247,7 +247,7 @@ static void on_done(struct job *job)
         note_success(p, c);
         free_waiting(c->first);
     } else {
-        note_failure(p, c->why);
+        note_failure(p, c);
         put_back(p, c->first);
     }
     membership_release(c->membership);

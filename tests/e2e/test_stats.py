@@ -147,24 +147,33 @@ def test_killed_at_every_point(stats_env):
 
 
 def test_a_process_that_hangs_is_fenced(stats_env):
-    """It stands still until another one has its partitions; what it does then comes to nothing, and it takes part again."""
-    env = stats_env()
-    first, second = env.start(), env.start()
+    """It stands still in a transaction, with counts that another process makes larger once it has the partitions. What it does
+    then comes to nothing, and it takes part again."""
+    env = stats_env(GROUPS_ENABLED="analytics-workers")
+    first, second = env.start(ready=False, TIDINGS_BREAK="hang-begun"), env.start(ready=False)
+    for service in (first, second):
+        service.wait_ready()
     api = env.api(second)
-    wait_until(lambda: all(s.metric("tidings_group_partitions", group="analytics-workers") == 5 for s in (first, second)), 30,
-               "each has half of the partitions")
+    wait_until(lambda: [s.metric("tidings_group_partitions") for s in (first, second)] == [5, 5], 30, "each has half of the partitions")
     campaigns = campaigns_of(api)
-    first.pause()
-    for campaign in campaigns:
-        api.signup(campaign, f"{unique()}@example.com")
-    wait_until(lambda: second.metric("tidings_group_partitions", group="analytics-workers") == 10, 30, "the other has all", 0.2)
+    while not stands_still(first):
+        campaigns.append(api.create_campaign()["campaign_id"])
+    wait_until(lambda: second.metric("tidings_group_partitions") == 10, 30, "the other has all", 0.2)
     for campaign in campaigns:
         some_events(env, api, campaign, 2)
     wait_exact(env, 30)
     first.resume()
-    for campaign in campaigns:
-        some_events(env, api, campaign, 2)
+    wait_until(lambda: first.metric("tidings_output_transactions_total", outcome="failed") >= 1, 30, "its transaction has failed")
     wait_exact(env, 30)
+    wait_until(lambda: [s.metric("tidings_group_partitions") for s in (first, second)] == [5, 5], 30, "each has half of the partitions")
+    for campaign in campaigns:
+        api.signup(campaign, f"{unique()}@example.com")
+    wait_exact(env, 30)
+
+
+def stands_still(service):
+    with open(f"/proc/{service.pid}/stat") as file:
+        return file.read().rsplit(")", 1)[1].split()[0] == "T"
 
 
 def test_rebalances_under_load(stats_env):
