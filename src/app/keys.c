@@ -161,9 +161,9 @@ static int list(PGconn *conn, const struct options *o)
 static bool find_account(PGconn *conn, const struct options *o, char account[UUID_TEXT_SIZE], int *code)
 {
     const char *values[1] = {o->key_id};
-    PGresult *r = PQexecParams(
-        conn, "select a.id from api_keys k join accounts a on a.no = k.account where k.id = $1::uuid", 1, NULL, values,
-        NULL, NULL, 0);
+    PGresult *r =
+        PQexecParams(conn, "select a.id from api_keys k join accounts a on a.no = k.account where k.id = $1::uuid", 1,
+                     NULL, values, NULL, NULL, 0);
     if (PQresultStatus(r) != PGRES_TUPLES_OK) {
         *code = sql_failed(r);
         return false;

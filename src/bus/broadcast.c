@@ -168,7 +168,8 @@ static bool all_read(const struct broadcast *b, const json_t *stats)
         snprintf(number, sizeof number, "%d", (int)i);
         const json_t *p = json_object_get(json_object_get(topic, "partitions"), number);
         const char *state = json_string_value(json_object_get(p, "fetch_state"));
-        if (!state || strcmp(state, "active") != 0 || !broker_up(stats, json_integer_value(json_object_get(p, "leader"))))
+        if (!state || strcmp(state, "active") != 0 ||
+            !broker_up(stats, json_integer_value(json_object_get(p, "leader"))))
             return false;
     }
     return b->partitions > 0;
@@ -203,8 +204,8 @@ static void on_record(struct broadcast *b, const rd_kafka_message_t *m)
         b->lost = true;
         return;
     }
-    if (!m->payload || !event_peek(m->payload, m->len, &type) || type == EVENT_NONE || !(b->options.types & 1u << type) ||
-        !event_parse(m->payload, m->len, &event, why, sizeof why))
+    if (!m->payload || !event_peek(m->payload, m->len, &type) || type == EVENT_NONE ||
+        !(b->options.types & 1u << type) || !event_parse(m->payload, m->len, &event, why, sizeof why))
         return;
     if (event.type == type)
         b->options.on_event(b->options.arg, &event);
@@ -242,9 +243,10 @@ static rd_kafka_conf_t *conf_of(const struct config *config)
         {"fetch.max.bytes", "1048576"},
         {"max.partition.fetch.bytes", "131072"},
         {"queued.max.messages.kbytes", "256"},
-        {"isolation.level", "read_uncommitted"}, /* too much dropped does no harm, and nobody's transaction is waited for */
-        {"auto.offset.reset", "error"},          /* what is gone was missed */
-        {"socket.timeout.ms", "3000"},           /* a broker that hangs is noticed within that time */
+        {"isolation.level",
+         "read_uncommitted"},           /* too much dropped does no harm, and nobody's transaction is waited for */
+        {"auto.offset.reset", "error"}, /* what is gone was missed */
+        {"socket.timeout.ms", "3000"},  /* a broker that hangs is noticed within that time */
         {"statistics.interval.ms", "1000"},
     };
     rd_kafka_conf_t *conf = kafka_conf(config, "tidings-broadcast");

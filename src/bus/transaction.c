@@ -33,7 +33,7 @@ struct transactor {
     char id[300]; /* transactional.id */
     rd_kafka_t *rk;
     struct kafka_trouble trouble;
-    bool ready;   /* init_transactions is done */
+    bool ready; /* init_transactions is done */
     bool topic_there;
     int fenced;
 };
@@ -207,7 +207,8 @@ static bool topic_known(struct transactor *t, int timeout_ms)
     const struct rd_kafka_metadata *md = NULL;
     rd_kafka_topic_t *topic = rd_kafka_topic_new(t->rk, t->topic, NULL);
     bool known = rd_kafka_metadata(t->rk, 0, topic, &md, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR &&
-                 md->topic_cnt == 1 && md->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR && md->topics[0].partition_cnt > 0;
+                 md->topic_cnt == 1 && md->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR &&
+                 md->topics[0].partition_cnt > 0;
     rd_kafka_topic_destroy(topic);
     if (md)
         rd_kafka_metadata_destroy(md);
@@ -262,7 +263,8 @@ static bool produce(struct attempt *a, const struct output *first)
 {
     rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
     for (const struct output *o = first; o && !error; o = o->next) {
-        void *key = (void *)(uintptr_t)o->bytes, *value = o->tombstone ? NULL : (void *)(uintptr_t)(o->bytes + o->key_len);
+        void *key = (void *)(uintptr_t)o->bytes,
+             *value = o->tombstone ? NULL : (void *)(uintptr_t)(o->bytes + o->key_len);
         do
             error = rd_kafka_producev(a->t->rk, RD_KAFKA_V_TOPIC(a->t->topic), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
                                       RD_KAFKA_V_KEY(key, o->key_len), RD_KAFKA_V_VALUE(value, o->value_len),

@@ -366,8 +366,8 @@ static void on_late(uv_timer_t *timer)
     on_workers_stopped(p);
 }
 
-void publisher_stop(struct publisher *p, bool in_use, int64_t deadline_us, void (*on_stopped)(void *arg, bool left_behind),
-                    void *arg)
+void publisher_stop(struct publisher *p, bool in_use, int64_t deadline_us,
+                    void (*on_stopped)(void *arg, bool left_behind), void *arg)
 {
     int64_t left = deadline_us - clock_mono_us();
     p->on_stopped = on_stopped;

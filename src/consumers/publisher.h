@@ -52,7 +52,7 @@ void publisher_open(struct publisher *p);
 /* Lets a transaction end that is under way, at deadline_us (clock_mono_us) at the latest; then on_stopped, and p is gone.
  * in_use: a worker hangs and may still call publisher_add, so p is not freed. left_behind: so is its own thread, and still
  * uses what it was given. */
-void publisher_stop(struct publisher *p, bool in_use, int64_t deadline_us, void (*on_stopped)(void *arg, bool left_behind),
-                    void *arg);
+void publisher_stop(struct publisher *p, bool in_use, int64_t deadline_us,
+                    void (*on_stopped)(void *arg, bool left_behind), void *arg);
 
 #endif

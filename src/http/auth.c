@@ -26,11 +26,12 @@ struct waiter {
 };
 
 struct entry {
-    struct auth *auth;           /* NULL: the cache was closed while this was being loaded */
-    struct entry *next;          /* in its bucket */
-    struct entry *older, *newer; /* KNOWN and UNKNOWN: by age, which is also the order in which their life ends. LOADING:
+    struct auth *auth;  /* NULL: the cache was closed while this was being loaded */
+    struct entry *next; /* in its bucket */
+    struct entry *older,
+        *newer; /* KNOWN and UNKNOWN: by age, which is also the order in which their life ends. LOADING:
                                     among those that were taken out of the cache */
-    bool out;                    /* LOADING: taken out; it is in no bucket */
+    bool out;   /* LOADING: taken out; it is in no bucket */
     enum entry_state state;
     uint8_t hash[HASH_SIZE];
     int64_t asked_us; /* life counts from the read's submission: the row was true then at the earliest */

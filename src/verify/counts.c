@@ -52,7 +52,8 @@ static void blame(struct counts *c, struct uuid campaign, const char *minute, co
 static void blame_all(struct counts *c, const char *ids, const char *minutes)
 {
     struct uuid id;
-    for (const char *at = ids + 1, *minute = minutes + 1; uuid_parse(at, strcspn(at, ",}"), &id); at += UUID_TEXT_SIZE) {
+    for (const char *at = ids + 1, *minute = minutes + 1; uuid_parse(at, strcspn(at, ",}"), &id);
+         at += UUID_TEXT_SIZE) {
         blame(c, id, minute, "they are not those of the events");
         minute += strcspn(minute, ",}") + 1;
         if (at[UUID_TEXT_SIZE - 1] == '}')
@@ -68,8 +69,8 @@ static bool verify_table(struct counts *c)
     bool more = true;
     snprintf(limit, sizeof limit, "%d", CAMPAIGNS);
     while (more) {
-        PGresult *r = rows_ask_text(v->ask, "select * from verify_counts($1::int, $2::int, $3::int, $4::timestamptz)", 4,
-                                    values, v->why, v->why_size);
+        PGresult *r = rows_ask_text(v->ask, "select * from verify_counts($1::int, $2::int, $3::int, $4::timestamptz)",
+                                    4, values, v->why, v->why_size);
         if (!r)
             return false;
         blame_all(c, PQgetvalue(r, 0, 2), PQgetvalue(r, 0, 3));
@@ -96,8 +97,8 @@ static bool look_again(struct counts *c)
         buf_printf(&minutes, "%s%s", i ? "," : "", at);
     }
     const char *const values[] = {array_end(&campaigns), array_end(&minutes), buf_cstr(&c->names)};
-    PGresult *r = rows_ask_text(v->ask, "select * from verify_stats_again($1::uuid[], $2::timestamptz[], $3::text[])", 3,
-                                values, v->why, v->why_size);
+    PGresult *r = rows_ask_text(v->ask, "select * from verify_stats_again($1::uuid[], $2::timestamptz[], $3::text[])",
+                                3, values, v->why, v->why_size);
     for (int i = 0; r && i < PQntuples(r) && (size_t)i < c->count; i++) {
         struct doubt *d = &c->doubts[i];
         d->before = d->now;
@@ -185,7 +186,8 @@ static bool verify_rows(struct counts *c)
     while (ok && more) {
         const char *const values[] = {no, minute[0] ? minute : NULL, limit, only(c), c->from, buf_cstr(&c->names)};
         PGresult *r = rows_ask_text(
-            v->ask, "select * from verify_stats($1::int, $2::timestamptz, $3::int, $4::int, $5::timestamptz, $6::text[])", 6,
+            v->ask,
+            "select * from verify_stats($1::int, $2::timestamptz, $3::int, $4::int, $5::timestamptz, $6::text[])", 6,
             values, v->why, v->why_size);
         if (!r)
             return false;

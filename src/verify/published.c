@@ -28,7 +28,8 @@ uint64_t published_hash(const char *counts, size_t len)
 
 static size_t bucket_of(struct uuid campaign, int64_t minute_us)
 {
-    return (size_t)((hash64(campaign.b, sizeof campaign.b) ^ (uint64_t)minute_us / 60000000 * 0x9e3779b97f4a7c15u) >> 8) %
+    return (size_t)((hash64(campaign.b, sizeof campaign.b) ^ (uint64_t)minute_us / 60000000 * 0x9e3779b97f4a7c15u) >>
+                    8) %
            BUCKETS;
 }
 
@@ -69,7 +70,8 @@ static void keep(struct published *p, const rd_kafka_message_t *m)
     struct uuid campaign;
     int64_t minute_us;
     const char *key = m->key;
-    if (m->key_len <= UUID_TEXT_SIZE || key[UUID_TEXT_SIZE - 1] != '/' || !uuid_parse(key, UUID_TEXT_SIZE - 1, &campaign) ||
+    if (m->key_len <= UUID_TEXT_SIZE || key[UUID_TEXT_SIZE - 1] != '/' ||
+        !uuid_parse(key, UUID_TEXT_SIZE - 1, &campaign) ||
         rfc3339_parse(key + UUID_TEXT_SIZE, m->key_len - UUID_TEXT_SIZE, &minute_us) != 0)
         return;
     struct published_key *k = published_find(p, campaign, minute_us);
