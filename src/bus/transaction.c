@@ -83,14 +83,20 @@ static void drop(struct transactor *t)
     t->ready = false;
 }
 
-static void note_fenced(struct transactor *t)
+/* Makes the id one that no other process has. */
+static void add_own_part(struct transactor *t)
 {
     char own[UUID_TEXT_SIZE];
+    uuid_format(uuid_v7(), own);
+    snprintf(t->id + strlen(t->id), sizeof t->id - strlen(t->id), ".%s", own);
+}
+
+static void note_fenced(struct transactor *t)
+{
     if (++t->fenced != FENCED_MAX)
         return;
-    uuid_format(uuid_v7(), own);
     log_warn("another process has our transactional id; going on under another one", "id", t->id);
-    snprintf(t->id + strlen(t->id), sizeof t->id - strlen(t->id), ".%s", own);
+    add_own_part(t);
 }
 
 /* --- calls that may have to be repeated --- */
@@ -339,6 +345,9 @@ struct transactor *transactor_open(const struct config *config, const char *grou
     t->topic = topic;
     snprintf(t->id, sizeof t->id - UUID_TEXT_SIZE, "%s%s.%s.%s", config->kafka_group_prefix, group, host,
              config->http_listen);
+    size_t len = strlen(t->id);
+    if (len > 2 && strcmp(t->id + len - 2, ":0") == 0) /* any port: it tells nothing apart */
+        add_own_part(t);
     return t;
 }
 

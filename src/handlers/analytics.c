@@ -1,6 +1,9 @@
 /* analytics-workers: per campaign and minute, how many events of each type there were. The counts are kept in Postgres, where
  * an event counts once, and each key that a run's records touch goes to STATS_TOPIC with all its counts as they are then.
  * A record that comes again counts nothing and emits its key again: what was committed here and not there comes right. */
+#include <stdio.h>
+#include <string.h>
+
 #include "core/clock.h"
 #include "handlers/handler.h"
 #include "handlers/sql.h"
@@ -23,6 +26,14 @@ static bool analytics_gathers(const struct config *c)
 static bool analytics_enabled(const struct config *c)
 {
     return c->stats_topic[0] != '\0';
+}
+
+static bool analytics_check(const struct config *c, char *why, size_t why_size)
+{
+    bool ok = strcmp(c->stats_topic, c->kafka_topic) != 0;
+    if (!ok)
+        snprintf(why, why_size, "STATS_TOPIC must not be KAFKA_TOPIC: counts are no events");
+    return ok;
 }
 
 static const char *analytics_topic(const struct config *c)
@@ -90,6 +101,7 @@ const struct handler analytics_handler = {
     .fixed_pool = 1, /* runs are set-based, and of one campaign they wait for each other anyway */
     .gathers = analytics_gathers,
     .enabled = analytics_enabled,
+    .check = analytics_check,
     .output_topic = analytics_topic,
     .key = analytics_key,
     .apply = analytics_apply,

@@ -19,18 +19,14 @@ def status(api, key):
     return api.request("GET", "/v1/campaigns?limit=1", key=key).status
 
 
-def wait_live(*services, live=1):
-    wait_until(lambda: all(s.metric("tidings_cache_invalidations_live") == live for s in services), 20,
-               f"tidings_cache_invalidations_live is {live}")
-
-
 def test_revoked_in_all_processes(make_env):
     """Nothing but the event ends what the caches hold: their lives are long."""
     env = make_env(settings={"KEY_CACHE_MS": LONG, "KEY_CACHE_LIVE_MS": LONG, "GROUPS_ENABLED": "none"})
     services = [env.start(ready=False) for _ in range(3)]
     for service in services:
         service.wait_ready()
-    wait_live(*services)
+    for service in services:
+        service.wait_keys_stay()
     apis = [env.api(s) for s in services]
     key_id, key = new_key(env)
     assert [status(api, key) for api in apis] == [200] * 3
@@ -67,7 +63,8 @@ def test_a_lookup_in_flight_does_not_revive(make_env, make_proxy):
     proxy = make_proxy(env.postgres.port)
     held = env.start(DATABASE_URL=env.postgres.url_for(env.database, proxy.port), READ_CONNECTIONS=1, DB_STALL_MS=60000)
     other = env.start()
-    wait_live(held, other)
+    for service in (held, other):
+        service.wait_keys_stay()
     wait_until(lambda: other.metric("tidings_relays") == 2, 20, "each knows of the other")
     api = env.api(held)
     key_id, key = new_key(env)
@@ -91,12 +88,12 @@ def test_a_lookup_in_flight_does_not_revive(make_env, make_proxy):
 def test_without_kafka_the_time_limit_holds(make_env, own_kafka):
     env = make_env(settings={"KEY_CACHE_MS": 300, "KEY_CACHE_LIVE_MS": LONG, "GROUPS_ENABLED": "none"}, kafka=own_kafka)
     service = env.start()
-    wait_live(service)
+    service.wait_keys_stay()
     api = env.api()
     (first_id, first), (second_id, second) = new_key(env), new_key(env)
     assert status(api, first) == status(api, second) == 200
     own_kafka.pause()
-    wait_live(service, live=0)
+    wait_until(lambda: service.metric("tidings_cache_invalidations_live") == 0, 20, "it is noticed that nothing is heard of")
     env.run("keys", "revoke", first_id)
     wait_until(lambda: status(api, first) == 401, 5, "the key is refused")
     # What happened meanwhile is heard of, or was forgotten, when it is back.
@@ -104,5 +101,5 @@ def test_without_kafka_the_time_limit_holds(make_env, own_kafka):
     env.run("keys", "revoke", second_id)
     own_kafka.resume()
     wait_until(lambda: status(api, second) == 401, 20, "the other key is refused")
-    wait_live(service)
+    service.wait_keys_stay()
     assert status(api, second) == 401
