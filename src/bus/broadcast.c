@@ -18,7 +18,7 @@
 enum {
     WAKE_MS = 100,
     TAKE_MAX = 256,   /* records per turn of the loop; to pass over one costs a fraction of a microsecond */
-    GROWN_MS = 10000, /* how often it is asked whether the topic has more partitions now */
+    GROWN_MS = 5000, /* how often it is asked whether the topic has more partitions now */
     ASK_MS = 2000,
     BACKOFF_BASE_MS = 200,
     BACKOFF_MAX_MS = 5000

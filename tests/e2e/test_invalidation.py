@@ -1,9 +1,14 @@
 """Revoked API keys: every process hears of it through Kafka; a time limit holds where it does not."""
 
+import json
 import threading
 import time
+import uuid
+
+from confluent_kafka.admin import NewPartitions
 
 from lib.util import SLOWNESS, wait_until
+from lib.verify import execute
 
 LONG = 600000
 
@@ -103,3 +108,20 @@ def test_without_kafka_the_time_limit_holds(make_env, own_kafka):
     wait_until(lambda: status(api, second) == 401, 20, "the other key is refused")
     service.wait_keys_stay()
     assert status(api, second) == 401
+
+
+def test_partitions_that_come_later_are_heard(make_env):
+    env = make_env(settings={"KEY_CACHE_MS": LONG, "KEY_CACHE_LIVE_MS": LONG, "GROUPS_ENABLED": "none"})
+    service = env.start().wait_keys_stay()
+    api = env.api()
+    key_id, key = new_key(env)
+    assert status(api, key) == 200
+    env.kafka.admin.create_partitions([NewPartitions(env.topic, 20)])[env.topic].result(20)
+    env.former_partitions = [10]
+    execute(env, "update api_keys set revoked_at = now() where id = %s", key_id)  # nobody is told of it
+    assert status(api, key) == 200
+    event = {"id": str(uuid.uuid4()), "type": "api_key.revoked", "account_id": env.account_id, "campaign_id": None,
+             "data": {"key_id": key_id}, "timestamp": "2026-01-01T12:00:00Z", "version": 1}
+    env.produce(json.dumps(event, separators=(",", ":")).encode(), env.account_id.encode(), partition=15)
+    wait_until(lambda: service.metric("tidings_cache_invalidations_total") == 1, 20, "the new partition is read")
+    assert status(api, key) == 401
