@@ -291,7 +291,7 @@ static bool fill_and_commit(struct attempt *a, const struct transaction *x)
     if (!produce(a, x->first))
         return false;
     if (broken("die-produced"))
-        rd_kafka_flush(a->t->rk, CALL_MS);
+        rd_kafka_flush(a->t->rk, 10 * CALL_MS);
     break_die("die-produced");
     if (!send_offsets(a, x))
         return false;
