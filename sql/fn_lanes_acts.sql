@@ -540,6 +540,7 @@ declare
   v_events uuid[];
   v_rewards uuid[];
   v_keys bigint;
+  v_stats bigint;
 begin
   insert into purges (campaign, shard, places)
   values (c.no, c.shard, last_place(c.no))
@@ -567,6 +568,10 @@ begin
   delete from verification_requests x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
   delete from leaderboard x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
   delete from mail_unsubscribes x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
+  delete from campaign_stats s
+  where s.ctid = any (array(select x.ctid from campaign_stats x where x.campaign = c.no
+                            order by x.campaign, x.minute, x.type limit p_rows));
+  get diagnostics v_stats = row_count;
 
   with page as materialized (
     select i.key from idempotency_keys i
@@ -582,7 +587,7 @@ begin
   q.place := least(q.place + p_rows, q.places);
   update purges x set (first_seq, last_seq, events, version, place, key) = (q.first_seq, q.last_seq, q.events, q.version, q.place, q.key)
   where x.campaign = c.no;
-  if q.version >= v_head - 1 and q.place >= q.places and v_keys = 0 then
+  if q.version >= v_head - 1 and q.place >= q.places and v_keys = 0 and v_stats = 0 then
     delete from rewards x where x.campaign = c.no;
     delete from mail_templates x where x.campaign = c.no;
     delete from mail_unsubscribes x where x.campaign = c.no and x.place = 0;

@@ -333,3 +333,85 @@ as $$
             and (select l.position from leaderboard l where l.campaign = g.campaign and l.place = g.place)
                 <> greatest(1, g.place - v.listed::bigint * g.points))
 $$;
+
+-- --- counts of events ------------------------------------------------------------------------------------------------
+
+-- Of the next p_campaigns campaigns, the minutes whose counts are not what the events make that analytics-workers have claimed:
+-- both are of one transaction, so they agree at any moment. last: the last campaign looked at, null when there was none.
+create or replace function verify_counts(p_after int, p_campaigns int, p_campaign int, p_from timestamptz)
+returns table (last int, looked int, campaigns uuid[], minutes text[])
+language plpgsql stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with page as materialized (
+    select c.no, c.id, c.deleted_at is not null as deleted from campaigns c
+    where c.no > p_after and (p_campaign is null or c.no = p_campaign) order by c.no limit p_campaigns),
+  claimed as materialized (
+    select p.no, date_trunc('minute', e.at, 'UTC') as minute, e.type, count(*) as n
+    from page p cross join lateral (select e.at, e.type, e.id from events e where e.aggregate = p.no and e.at >= p_from offset 0) e
+    where not p.deleted and exists (select from handled h where h.grp = 'analytics-workers' and h.event_id = e.id)
+    group by 1, 2, 3),
+  counted as materialized (
+    select p.no, s.minute, s.type, s.count as n
+    from page p cross join lateral (select x.* from campaign_stats x where x.campaign = p.no and x.minute >= p_from offset 0) s
+    where not p.deleted),
+  wrong as materialized (
+    select b.no, b.minute from (select * from claimed union all select * from counted) b
+    group by b.no, b.minute, b.type having count(*) <> 2 or min(b.n) <> max(b.n)),
+  minutes as (
+    select distinct (select p.id from page p where p.no = w.no) as id, w.minute from wrong w)
+  select (select max(p.no) from page p), (select count(*)::int from page p),
+         array(select m.id from minutes m order by m.id, m.minute),
+         array(select rfc3339(m.minute) from minutes m order by m.id, m.minute);
+end $$;
+
+-- The next minutes that have counts, by campaign and minute, with them as text.
+create or replace function verify_stats(p_after int, p_minute timestamptz, p_limit int, p_campaign int, p_from timestamptz,
+                                        p_names text[])
+returns table (no int, campaign uuid, minute text, counts text)
+language plpgsql stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with recursive page as (
+    select f.campaign, f.minute, 1 as i
+    from (select s.campaign, s.minute from campaign_stats s
+          where (s.campaign, s.minute) > (p_after, coalesce(p_minute, '-infinity')) and (p_campaign is null or s.campaign = p_campaign)
+          order by s.campaign, s.minute limit 1) f
+    union all
+    select f.campaign, f.minute, p.i + 1
+    from page p cross join lateral (
+      select s.campaign, s.minute from campaign_stats s
+      where (s.campaign, s.minute) > (p.campaign, p.minute) and (p_campaign is null or s.campaign = p_campaign)
+      order by s.campaign, s.minute limit 1) f
+    where p.i < p_limit)
+  select p.campaign, (select c.id from campaigns c where c.no = p.campaign and c.deleted_at is null), rfc3339(p.minute),
+         case when p.minute >= p_from then stats_text(p.campaign, p.minute, p_names) end
+  from page p order by p.i;
+end $$;
+
+-- The counts of some minutes as they are now; null: there are none. gone: of no campaign, or a deleted one.
+create or replace function verify_stats_again(p_campaigns uuid[], p_minutes timestamptz[], p_names text[])
+returns table (ord int, gone boolean, counts text)
+language plpgsql stable
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select g.ord::int, c.no is null or c.deleted_at is not null, stats_text(c.no, g.minute, p_names)
+  from unnest(p_campaigns, p_minutes) with ordinality as g (campaign, minute, ord)
+  left join campaigns c on c.id = g.campaign
+  order by g.ord;
+end $$;

@@ -57,7 +57,8 @@ class Service:
         self.log, self.log_at_start = self.directory / "serve.log", 0
         self.token_secret = first.token_secret if first else secrets.token_hex(16)
         # What the caller's environment sets is measured: LANES=4 loadtest/run.
-        self.settings = {"GROUPS_ENABLED": groups, "MAIL_TRANSPORT": "discard", "LOG_LEVEL": "warn", "KAFKA_TOPIC": topic}
+        self.settings = {"GROUPS_ENABLED": groups, "MAIL_TRANSPORT": "discard", "LOG_LEVEL": "warn", "KAFKA_TOPIC": topic,
+                         "STATS_TOPIC": os.environ.get("STATS_TOPIC", "")}  # no analytics-workers, unless they are asked for
         self.env = {**os.environ, **self.settings, "DATABASE_URL": self.url, "KAFKA_BROKERS": stack.kafka_brokers,
                     "HTTP_LISTEN": "127.0.0.1:0", "TOKEN_SECRET": self.token_secret, "KAFKA_GROUP_PREFIX": ""}
         self.peak_kb = 0

@@ -12,6 +12,7 @@
 #include <uv.h>
 
 #include "app/commands.h"
+#include "bus/broadcast.h"
 #include "bus/kafka.h"
 #include "consumers/consumers.h"
 #include "core/clock.h"
@@ -44,6 +45,7 @@ struct app {
     struct upkeep *upkeep;
     struct hosts *hosts;
     struct sagas *sagas;
+    struct broadcast *broadcast; /* what caches must drop */
     struct relay *relay;         /* NULL until the installation is known */
     struct consumers *consumers; /* likewise */
 
@@ -55,7 +57,7 @@ struct app {
     char booting_why[256]; /* likewise */
     char boot_why[256];
 
-    struct metric_series *events[EVENT_TYPE_MAX];
+    struct metric_series *events[EVENT_TYPE_MAX], *invalidations;
     bool stopping;
     int stop_parts;
     int64_t stop_us, exit_us; /* when the stop was asked for; when the process ends whatever happens */
@@ -68,7 +70,7 @@ static void on_commit(void *arg, const struct event_row *rows, size_t count)
 {
     struct app *a = arg;
     for (size_t i = 0; i < count; i++)
-        if (rows[i].type > EVENT_NONE && rows[i].type < EVENT_TYPE_MAX)
+        if (rows[i].type > EVENT_NONE && rows[i].type < EVENT_TYPE_MAX && a->events[rows[i].type])
             metric_add(a->events[rows[i].type], 1);
     if (a->relay)
         relay_feed(a->relay, rows, count);
@@ -79,6 +81,23 @@ static void on_past_lost(void *arg)
     struct app *a = arg;
     if (a->relay)
         relay_alarm(a->relay, "the database has fewer events than were answered for: it went back in time");
+}
+
+/* Campaigns that lanes know need none of it: the database compares versions before it believes them. */
+static void on_invalidation(void *arg, const struct event *e)
+{
+    struct app *a = arg;
+    metric_add(a->invalidations, 1);
+    if (a->http)
+        http_key_revoked(a->http, event_data_uuid(e, "key_id"));
+}
+
+static void on_invalidations_live(void *arg, bool live)
+{
+    struct app *a = arg;
+    metric_gauge(M_INVALIDATIONS_LIVE, live);
+    if (a->http)
+        http_set_live(a->http, live);
 }
 
 /* Pool thread. The topic's partitions are fixed by the first process that sees it; they must spread over whole shards. */
@@ -256,7 +275,8 @@ static void on_writers_stopped(void *arg)
     struct app *a = arg;
     if (--a->stop_parts > 0)
         return;
-    a->stop_parts = 1 + (a->relay != NULL) + (a->consumers != NULL);
+    a->stop_parts = 2 + (a->relay != NULL) + (a->consumers != NULL);
+    broadcast_stop(a->broadcast, stop_deadline(a, 80), on_part_stopped, a);
     if (a->relay)
         relay_stop(a->relay, stop_deadline(a, 80), on_part_stopped, a);
     if (a->consumers)
@@ -325,12 +345,14 @@ static bool start(struct app *a, char *why, size_t why_size)
         return false;
     }
     for (int t = EVENT_NONE + 1; t < EVENT_TYPE_MAX; t++)
-        a->events[t] = metric_get(M_EVENTS, event_type_name((enum event_type)t), NULL);
+        if (event_type_name((enum event_type)t))
+            a->events[t] = metric_get(M_EVENTS, event_type_name((enum event_type)t), NULL);
     a->lanes = lanes_start(&a->loop, a->config, on_commit, on_past_lost, a);
     a->reader = reader_start(&a->loop, a->config);
     a->upkeep = upkeep_start(&a->loop, a->config, a->lanes, &a->installation);
     a->sagas = sagas_start(&a->loop, a->config, a->lanes, a->reader);
     a->hosts = hosts_start(&a->loop, a->config, a->reader);
+    a->invalidations = metric_get(M_INVALIDATIONS, event_type_name(EVENT_API_KEY_REVOKED), NULL);
     a->http = http_start(&a->loop,
                          &(struct http_options){.config = a->config,
                                                 .installation = &a->installation,
@@ -340,6 +362,16 @@ static bool start(struct app *a, char *why, size_t why_size)
                                                 .arg = a},
                          why, why_size);
     if (!a->http)
+        return false;
+    a->broadcast = broadcast_start(&(struct broadcast_options){.loop = &a->loop,
+                                                               .inbox = &a->inbox,
+                                                               .config = a->config,
+                                                               .types = 1u << EVENT_API_KEY_REVOKED,
+                                                               .on_event = on_invalidation,
+                                                               .on_live = on_invalidations_live,
+                                                               .arg = a},
+                                   why, why_size);
+    if (!a->broadcast)
         return false;
     uv_signal_start(&a->sigterm, on_signal, SIGTERM);
     uv_signal_start(&a->sigint, on_signal, SIGINT);

@@ -107,7 +107,7 @@ static bool look(const struct config *config, struct arguments *a, struct report
         a->options.partitions = installation.partitions;
         a->options.groups = groups;
         for (const struct handler *const *h = all_handlers; *h && !a->no_groups; h++)
-            if (a->options.group_count < REPORT_GROUPS)
+            if (a->options.group_count < REPORT_GROUPS && (!(*h)->enabled || (*h)->enabled(config)))
                 groups[a->options.group_count++] = (struct verify_group){(*h)->group, (*h)->types, (*h)->dedupe};
         ok = verify_run(config, &a->options, rows, ask, report, why, why_size);
     }

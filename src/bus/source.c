@@ -14,6 +14,7 @@
 
 #include "bus/destroyer.h"
 #include "bus/kafka.h"
+#include "bus/membership.h"
 #include "bus/poller.h"
 #include "core/buf.h"
 #include "core/clock.h"
@@ -42,6 +43,7 @@ struct source {
     struct poller poller;
     struct source_partition *partitions;
     size_t partition_count;
+    struct membership *membership;
     bool committing;
     bool up; /* a broker is connected */
     struct kafka_trouble trouble;
@@ -91,6 +93,8 @@ static void on_assign(struct source *s, rd_kafka_topic_partition_list_t *list)
     rd_kafka_resp_err_t err = rd_kafka_assign(s->rk, list);
     if (err)
         log_warn("cannot take partitions", "group", s->group, "error", rd_kafka_err2str(err));
+    membership_release(s->membership);
+    s->membership = membership_of(s->rk);
     s->up = true;
     forget_trouble(s);
     log_info("partitions were assigned", "group", s->group, "count", log_int((long long)s->partition_count));
@@ -255,6 +259,11 @@ bool source_commit(struct source *s, const struct source_offset *offsets, size_t
     return s->committing;
 }
 
+struct membership *source_membership(struct source *s)
+{
+    return s->membership;
+}
+
 void source_release(struct source *s)
 {
     drop_partitions(s);
@@ -327,6 +336,7 @@ static bool subscribe(struct source *s, char *why, size_t why_size)
 
 static void source_free(struct source *s)
 {
+    membership_release(s->membership);
     free(s->group);
     free(s);
 }

@@ -68,9 +68,12 @@ static bool word_is(const char *word, size_t len, const char *text)
     return strlen(text) == len && memcmp(word, text, len) == 0;
 }
 
-static bool enabled(const struct config *config, const char *group)
+static bool enabled(const struct config *config, const struct handler *h)
 {
+    const char *group = h->group;
     size_t len;
+    if (h->enabled && !h->enabled(config))
+        return false;
     for (const char *w = config->groups; (w = next_word(w, &len)); w += len)
         if (word_is(w, len, "all") || word_is(w, len, group))
             return true;
@@ -107,7 +110,7 @@ bool consumers_check(const struct config *config, char *why, size_t why_size)
             return false;
         }
     for (const struct handler *const *h = all_handlers; *h; h++)
-        if (enabled(config, (*h)->group) && (*h)->check && !(*h)->check(config, why, why_size))
+        if (enabled(config, *h) && (*h)->check && !(*h)->check(config, why, why_size))
             return false;
     return true;
 }
@@ -116,7 +119,7 @@ void consumers_describe(const struct config *config,
                         void (*each)(void *arg, const char *group, int64_t workers, const char *processes), void *arg)
 {
     for (const struct handler *const *h = all_handlers; *h; h++)
-        if (enabled(config, (*h)->group))
+        if (enabled(config, *h))
             each(arg, (*h)->group, group_workers(config, *h), (*h)->processes);
 }
 
@@ -226,7 +229,7 @@ struct consumers *consumers_start(uv_loop_t *loop, struct inbox *inbox, const st
     c->db = db_pool_new(config);
     c->trim.consumers = c->mirror.consumers = c;
     for (const struct handler *const *h = all_handlers; *h; h++) {
-        if (!enabled(config, (*h)->group))
+        if (!enabled(config, *h))
             continue;
         struct group_options options = {
             .loop = loop, .inbox = inbox, .config = config, .handler = *h, .db = c->db, .stop_at = &c->stop_at,

@@ -25,6 +25,7 @@ struct dispatch_options {
 /* A partition that is ours; made by dispatch_assign. */
 struct partition {
     int32_t id;
+    uint64_t assignment; /* the group's: publisher_assignment's, if it has output; a worker may read it */
     struct watermark watermark;
     int64_t committed;  /* the group's: offset last committed, -1 = none yet */
     int64_t committing; /* the group's: offset in the commit under way */

@@ -10,32 +10,44 @@
 #define SECOND_US 1000000
 #define REVOKE_DRAIN_US 10000000 /* the group's other hosts wait meanwhile */
 #define COMMIT_WAIT_US 3000000
+#define PUBLISH_US 250000
 
 /* --- commits --- */
 
-/* Sends what the watermarks have gained. False: nothing to send now. */
+static bool send_offsets(struct group *g, const struct source_offset *offsets, size_t count)
+{
+    if (g->publisher)
+        return publisher_commit(g->publisher, source_membership(g->source), offsets, count);
+    return count > 0 && source_commit(g->source, offsets, count);
+}
+
+/* Sends what the watermarks have gained. False: nothing to send now. Output that has come besides goes with the offsets as
+ * they are: it must not go without any, by which Kafka tells whether the partitions are still ours. */
 static bool commit(struct group *g)
 {
     struct source_offset *offsets = xcalloc(g->partition_count + 1, sizeof *offsets);
+    bool output = g->publisher && publisher_waits(g->publisher);
     size_t count = 0;
     for (size_t i = 0; i < g->partition_count && !g->committing; i++) {
         struct partition *p = g->partitions[i];
         p->committing = -1;
-        if (p->watermark.next <= p->committed)
+        if (p->watermark.next < 0 || (p->watermark.next <= p->committed && !output))
             continue;
         p->committing = p->watermark.next;
         offsets[count++] = (struct source_offset){.partition = p->id, .next = p->committing};
     }
-    if (count > 0)
-        g->committing = source_commit(g->source, offsets, count);
+    bool sent = !g->committing && (count > 0 || output) && send_offsets(g, offsets, count);
+    g->committing = g->committing || sent;
     free(offsets);
-    return count > 0 && g->committing;
+    return sent;
 }
 
 static void forget_partitions(struct group *g)
 {
     if (g->order)
         order_check_forget(g->order);
+    if (g->publisher)
+        publisher_forget(g->publisher);
     for (size_t i = 0; i < g->partition_count; i++)
         dispatch_forget(g->dispatch, g->partitions[i]);
     workers_recall(g->workers);
@@ -69,9 +81,20 @@ static void on_timer_closed(uv_handle_t *handle)
     on_part_closed(handle->data);
 }
 
+static void on_publisher_stopped(void *arg, bool left_behind)
+{
+    struct group *g = arg;
+    g->left_behind = g->left_behind || left_behind;
+    on_part_closed(g);
+}
+
 static void on_workers_stopped(void *arg)
 {
     struct group *g = arg;
+    if (g->publisher) {
+        g->open_parts++;
+        publisher_stop(g->publisher, g->left_behind, g->deadline_us, on_publisher_stopped, g);
+    }
     uv_close((uv_handle_t *)&g->timer, on_timer_closed); /* it guarded their end */
     on_part_closed(g);
 }
@@ -154,6 +177,16 @@ static void sweep(struct group *g, int64_t now_us)
     metric_set(g->metrics.partitions, (int64_t)g->partition_count);
 }
 
+/* A transaction costs Kafka some writes, whatever is in it. */
+static void publish(struct group *g, int64_t now_us)
+{
+    if (!g->publisher || now_us - g->published_us < PUBLISH_US)
+        return;
+    g->published_us = now_us;
+    publisher_open(g->publisher);
+    commit(g);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     group_tick(timer->data);
@@ -194,6 +227,7 @@ void group_tick(struct group *g)
     if (may_retry(g)) /* first: under load there is never a worker left over */
         retrier_tick(g->retrier, now);
     group_start_runs(g, now);
+    publish(g, now);
     sweep(g, now);
     set_timer(g, now);
 }
@@ -205,8 +239,10 @@ static void on_assign(void *arg, const int32_t *ids, size_t count)
     struct group *g = arg;
     forget_partitions(g);
     g->partitions = xcalloc(count + 1, sizeof(struct partition *));
-    for (size_t i = 0; i < count; i++)
-        g->partitions[g->partition_count++] = dispatch_assign(g->dispatch, ids[i]);
+    for (size_t i = 0; i < count; i++) {
+        struct partition *p = g->partitions[g->partition_count++] = dispatch_assign(g->dispatch, ids[i]);
+        p->assignment = g->publisher ? publisher_assignment(g->publisher) : 0;
+    }
     group_tick(g);
 }
 
@@ -246,7 +282,7 @@ static void on_wake(void *arg)
 {
     struct group *g = arg;
     g->woken = false;
-    if (g->state == GROUP_RUNNING)
+    if (g->state == GROUP_RUNNING && !(g->publisher && publisher_full(g->publisher)))
         group_take_records(g);
     group_tick(g);
 }
@@ -324,6 +360,15 @@ struct group *group_start(const struct group_options *options, char *why, size_t
     if (!g->workers) {
         snprintf(why, why_size, "cannot make %zu worker threads for %s", pool.count, h->group);
         return NULL;
+    }
+    if (h->output_topic) {
+        g->publisher = publisher_start(options->loop, options->inbox, g->config, h->group, h->output_topic(g->config),
+                                       on_committed, g);
+        if (!g->publisher) {
+            snprintf(why, why_size, "cannot make a thread for the output of %s", h->group);
+            return NULL;
+        }
+        g->env.publisher = g->publisher;
     }
     g->retrier = retrier_new(&g->env, g->workers, g->run_max, g->gathers, on_retried, g);
     return g;

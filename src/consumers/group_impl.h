@@ -7,6 +7,7 @@
 #include "consumers/group.h"
 #include "consumers/group_metrics.h"
 #include "consumers/order_check.h"
+#include "consumers/publisher.h"
 #include "consumers/retrier.h"
 #include "consumers/run.h"
 #include "consumers/source.h"
@@ -25,6 +26,8 @@ struct group {
     struct dispatch *dispatch;
     struct order_check *order; /* NULL: another group has it */
     struct retrier *retrier;
+    struct publisher *publisher; /* NULL: it has no output, and its offsets are committed by themselves */
+    int64_t published_us;
     size_t run_max;
     size_t backlog;          /* runs that may wait for a worker */
     bool gathers;            /* runs should be few and large, not soon */
@@ -45,11 +48,11 @@ struct group {
     /* Draining, committing, closing. */
     enum group_state state;
     int64_t state_until_us;
-    bool committing; /* a source_commit is under way */
+    bool committing; /* a source_commit or publisher_commit is under way */
     bool revoked;    /* source_release is still to be called */
     bool stopping;
     int64_t deadline_us;
-    int open_parts; /* source, workers and timer */
+    int open_parts; /* source, workers and timer; publisher */
     bool left_behind;
     void (*on_stopped)(void *arg, bool left_behind);
     void *arg;

@@ -41,6 +41,7 @@ void group_on_record(void *arg, const struct source_record *r)
     struct item *it = intake_read(g->handler, r, &g->key, &series);
     metric_add(g->metrics.messages[series], 1);
     if (it) {
+        it->stays = g->publisher != NULL;
         dispatch_add(g->dispatch, p, it, g->key.data, g->key.len);
     } else {
         dispatch_skip(g->dispatch, p, r->offset);

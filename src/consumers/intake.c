@@ -1,28 +1,16 @@
 /* Reading records. */
 #include "consumers/intake.h"
 
-#include <string.h>
-
 #include "consumers/group_metrics.h"
 #include "domain/event.h"
-
-/* The value bytes that Tidings makes begin so: from them the type is known without parsing the rest. */
-#define VALUE_HEAD "{\"id\":\""
-#define VALUE_TYPE "\",\"type\":\""
-#define VALUE_TYPE_AT (sizeof VALUE_HEAD - 1 + UUID_TEXT_SIZE - 1)
 
 /* Whether the record is certainly of a type that the handler does not take. Most groups take few of all events: parsing
  * them all would cost the loop more than the rest of the way. */
 static bool other_type(const struct handler *h, const struct source_record *r, int *series)
 {
-    const size_t at = VALUE_TYPE_AT + sizeof VALUE_TYPE - 1;
-    if (r->value_len <= at || memcmp(r->value, VALUE_HEAD, sizeof VALUE_HEAD - 1) != 0 ||
-        memcmp(r->value + VALUE_TYPE_AT, VALUE_TYPE, sizeof VALUE_TYPE - 1) != 0)
+    enum event_type type;
+    if (!event_peek(r->value, r->value_len, &type))
         return false;
-    const char *end = memchr(r->value + at, '"', r->value_len - at);
-    if (!end)
-        return false;
-    enum event_type type = event_type_parse(r->value + at, (size_t)(end - (r->value + at)));
     *series = (int)type;
     return type != EVENT_NONE && !(h->types & 1u << type);
 }

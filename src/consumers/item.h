@@ -28,6 +28,7 @@ struct item {
     enum item_result result;
     bool bury;   /* not for the handler, record.reason says why: only a dead letter is written */
     bool hold;   /* with OUTCOME_RETRY: it is tried again from its row in dead_letters, not from memory */
+    bool stays;  /* set on the loop: never held, since its run's output goes out with its offset */
     bool parked; /* it did not come to the handler: it has a row behind an earlier one of its key */
 
     int64_t held_id; /* the row that it was read from (held.h); 0: it came from Kafka */

@@ -27,7 +27,8 @@ void retry_decide(const struct config *c, struct item *it, int64_t now_us)
     else if (now_us - r->failed_us >= c->retry_max_age_s * 1000000)
         give_up(r, "seconds", (now_us - r->failed_us) / 1000000);
     else /* a long wait in memory would hold up its partition's offset */
-        it->hold = it->held_id != 0 || attempts >= c->retry_quick_attempts || r->later_ms > c->retry_max_ms;
+        it->hold =
+            it->held_id != 0 || (!it->stays && (attempts >= c->retry_quick_attempts || r->later_ms > c->retry_max_ms));
 }
 
 int64_t retry_wait_ms(const struct config *c, const struct record *r)

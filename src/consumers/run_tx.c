@@ -5,8 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "consumers/dispatch.h"
 #include "consumers/held.h"
+#include "consumers/publisher.h"
 #include "consumers/retry.h"
+#include "core/break.h"
 #include "core/buf.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -20,6 +23,7 @@ struct tx {
     struct item *const *items;
     size_t count;
     struct run run;
+    struct outputs outputs;
     PGresult *failed;
     bool behind;
     bool settling;    /* what call was for is done */
@@ -254,12 +258,25 @@ static enum tx_end explain(struct tx *t, char *why, size_t why_size)
     }
 }
 
+/* Before the run's records count as finished. */
+static void pass_on_output(struct tx *t, enum tx_end end)
+{
+    if (end != TX_COMMITTED || !t->env->publisher) {
+        outputs_clear(&t->outputs);
+        return;
+    }
+    break_die("die-applied");
+    const struct partition *p = t->items[0]->partition; /* all of one assignment */
+    publisher_add(t->env->publisher, p ? p->assignment : PUBLISHER_ANY, &t->outputs);
+}
+
 static enum tx_end transaction(struct tx *t, bool (*body)(struct tx *), char *why, size_t why_size)
 {
     const struct run_env *env = t->env;
     int64_t start = clock_mono_us();
     t->run.config = env->config;
     t->run.stop_at = env->stop_at;
+    t->run.outputs = env->publisher ? &t->outputs : NULL;
     t->run.conn = db_pool_take(env->db, start + env->config->db_stall_ms * 1000, why, why_size);
     if (!t->run.conn)
         return TX_AWAY;
@@ -274,6 +291,7 @@ static enum tx_end transaction(struct tx *t, bool (*body)(struct tx *), char *wh
     }
     PQclear(t->failed);
     db_pool_give(env->db, t->run.conn);
+    pass_on_output(t, end);
     return end;
 }
 

@@ -19,6 +19,7 @@ struct run_env {
     const struct handler *handler;
     struct db_pool *db;
     const struct group_metrics *metrics;
+    struct publisher *publisher;    /* where its runs' output goes; NULL: it has none */
     const _Atomic int64_t *stop_at; /* see struct run */
 };
 

@@ -30,6 +30,12 @@ struct source_offset {
     int64_t next; /* the offset to go on from */
 };
 
+/* What this process is in its group until the next rebalance, for offsets that go into a transaction. Counted: any number of
+ * holders, on the loop; what is in it may be read on any thread meanwhile. */
+struct membership;
+struct membership *membership_hold(struct membership *m); /* NULL gives NULL */
+void membership_release(struct membership *m);            /* NULL is fine */
+
 struct source_events {
     void (*on_assign)(void *arg, const int32_t *partitions, size_t count);
     /* All partitions go. lost: they may be another host's already, nothing can be committed; source_release at once. */
@@ -51,6 +57,9 @@ void source_wake_again(struct source *s); /* on_wake will be called in the loop'
 
 /* Sends offsets to Kafka. False: a commit is under way (its on_committed is still to come), or there is nothing to do. */
 bool source_commit(struct source *s, const struct source_offset *offsets, size_t count);
+
+/* As of the last on_assign; NULL before the first. The source's. */
+struct membership *source_membership(struct source *s);
 
 /* Gives the revoked partitions up. */
 void source_release(struct source *s);

@@ -10,6 +10,7 @@
     "libpq connection string of the primary; a direct connection, not a transaction pooler")                           \
   X(kafka_brokers, "KAFKA_BROKERS", STR, 1, 4096, "localhost:9092", "comma-separated list of Kafka brokers")           \
   X(kafka_topic, "KAFKA_TOPIC", STR, 1, 249, "domain-events", "topic of the domain events")                            \
+  X(stats_topic, "STATS_TOPIC", STR, 0, 249, "campaign-stats", "topic of the counts of events per campaign and minute; empty: they are not kept, analytics-workers do not run") \
   X(kafka_group_prefix, "KAFKA_GROUP_PREFIX", STR, 0, 128, "", "put before each consumer group's name, for sharing a cluster") \
   X(kafka_security_protocol, "KAFKA_SECURITY_PROTOCOL", ENUM, 0, 0, "plaintext", "plaintext|ssl|sasl_plaintext|sasl_ssl: how brokers are spoken to; with ssl (TLS) their host names are verified") \
   X(kafka_sasl_mechanism, "KAFKA_SASL_MECHANISM", ENUM, 0, 0, NULL, "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512: how sasl_plaintext and sasl_ssl log in") \
@@ -46,7 +47,8 @@
   X(idempotency_keep_s, "IDEMPOTENCY_KEEP_SECONDS", INT, 60, 2592000, "86400", "how long an answer is kept under its Idempotency-Key, in seconds") \
   X(upkeep_ms, "UPKEEP_INTERVAL_MS", INT, 100, 3600000, "5000", "how often rows that are not needed any more are looked for, in ms") \
   X(purge_delay_s, "PURGE_DELAY_SECONDS", INT, 0, 31536000, "60", "time from the deletion of a campaign until its rows are taken away, in seconds") \
-  X(key_cache_ms, "KEY_CACHE_MS", INT, 0, 600000, "5000", "how long an API key's lookup is remembered in ms")          \
+  X(key_cache_ms, "KEY_CACHE_MS", INT, 0, 600000, "5000", "how long an API key's lookup is remembered in ms while revocations may not be heard of, e.g. without Kafka") \
+  X(key_cache_live_ms, "KEY_CACHE_LIVE_MS", INT, 0, 600000, "30000", "how long it is remembered at most while revocations are heard of through Kafka, in ms; never less than KEY_CACHE_MS") \
   X(ops_token, "OPS_TOKEN", SECRET, 16, 1024, NULL, "token of operators for /v1/ops/, sent as Authorization: Bearer; unset: there are no such paths") \
   X(lanes, "LANES", INT, 1, 64, "1", "write connections to Postgres")                                                  \
   X(lane_batch, "LANE_BATCH", INT, 1, 5000, "400", "actions committed in one transaction at most")                     \

@@ -41,6 +41,12 @@
   X(M_GROUP_WINDOW,      GAUGE,   "tidings_group_window_records",          "group", "records taken and not yet finished") \
   X(M_GROUP_PARTITIONS,  GAUGE,   "tidings_group_partitions",              "group", "partitions assigned to this process") \
   X(M_MAILS,             COUNTER, "tidings_mails_total",                   "outcome", "mails: sent, failed, expired, discarded, unsubscribed, retried") \
+  X(M_OUTPUT_TRANSACTIONS, COUNTER, "tidings_output_transactions_total",   "group,outcome", "Kafka transactions of a group with output: committed, failed") \
+  X(M_OUTPUT_RECORDS,    COUNTER, "tidings_output_records_total",          "group", "records committed to a group's output topic") \
+  X(M_OUTPUT_SECONDS,    SECONDS, "tidings_output_transaction_seconds",    "group", "time of one Kafka transaction of a group with output") \
+  X(M_OUTPUT_WAITING,    GAUGE,   "tidings_output_waiting_records",        "group", "output that waits for a Kafka transaction") \
+  X(M_INVALIDATIONS,     COUNTER, "tidings_cache_invalidations_total",     "type",  "events that said that something cached does not hold any more, by type") \
+  X(M_INVALIDATIONS_LIVE, GAUGE,  "tidings_cache_invalidations_live",      "",      "1 while such events reach this process; else KEY_CACHE_MS bounds what is remembered") \
   X(M_DELIVERIES,        COUNTER, "tidings_deliveries_total",              "kind,outcome", "rewards delivered by email or webhook: delivered, failed, retried, postponed") \
   X(M_LATE_DELIVERIES,   COUNTER, "tidings_deliveries_after_release_total", "",     "must be 0: rewards that were delivered although they had been released") \
   X(M_WEBHOOKS,          COUNTER, "tidings_webhook_attempts_total",        "outcome", "calls of accounts' webhooks: delivered, retried, failed, cancelled (not called), stopped (broken off by the process's end)") \

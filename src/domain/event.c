@@ -42,11 +42,38 @@ enum event_type event_type_parse(const char *name, size_t len)
     return EVENT_NONE;
 }
 
+void event_names(struct buf *out)
+{
+    buf_adds(out, "{");
+    for (int t = EVENT_NONE + 1; t < EVENT_TYPE_MAX; t++)
+        buf_printf(out, "%s%s", t > EVENT_NONE + 1 ? "," : "", known((enum event_type)t) ? contracts[t].name : "NULL");
+    buf_adds(out, "}");
+}
+
 /* Bytes that would be wrong for ever must not be sent, and a missing member must not be taken for an empty one. */
 static _Noreturn void contract_broken(const char *what, const char *name)
 {
     fprintf(stderr, "tidings: event contract broken: %s %s\n", what, name);
     abort();
+}
+
+/* --- from the first bytes --- */
+
+/* What event_value writes first. */
+#define VALUE_HEAD "{\"id\":\""
+#define VALUE_TYPE "\",\"type\":\""
+#define VALUE_TYPE_AT (sizeof VALUE_HEAD - 1 + UUID_TEXT_SIZE - 1)
+
+bool event_peek(const char *value, size_t len, enum event_type *type)
+{
+    const size_t at = VALUE_TYPE_AT + sizeof VALUE_TYPE - 1;
+    if (len <= at || memcmp(value, VALUE_HEAD, sizeof VALUE_HEAD - 1) != 0 ||
+        memcmp(value + VALUE_TYPE_AT, VALUE_TYPE, sizeof VALUE_TYPE - 1) != 0)
+        return false;
+    const char *end = memchr(value + at, '"', len - at);
+    if (end)
+        *type = event_type_parse(value + at, (size_t)(end - (value + at)));
+    return end != NULL;
 }
 
 /* --- writing --- */

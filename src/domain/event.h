@@ -29,7 +29,8 @@
   X(EVENT_REWARD_CREATED,    12, "reward.created",             NULL,          "reward_id campaign_id", "name:s")        \
   X(EVENT_REWARD_RELEASED,   13, "reward.released",            "account",     "user_reward_id user_id campaign_id reward_id", "reason:s") \
   X(EVENT_REWARD_EXHAUSTED,  14, "reward.exhausted",           NULL,          "reward_id campaign_id", "stock:i")       \
-  X(EVENT_REWARD_DELIVERED,  15, "reward.delivered",           NULL,          "user_reward_id user_id campaign_id reward_id", "")
+  X(EVENT_REWARD_DELIVERED,  15, "reward.delivered",           NULL,          "user_reward_id user_id campaign_id reward_id", "") \
+  X(EVENT_API_KEY_REVOKED,   16, "api_key.revoked",            NULL,          "key_id", "")
 /* clang-format on */
 
 enum event_type {
@@ -43,6 +44,10 @@ enum event_type {
 const char *event_type_name(enum event_type t);                   /* NULL when unknown */
 enum event_type event_type_parse(const char *name, size_t len);   /* EVENT_NONE when unknown */
 const char *event_email_key(enum event_type t);                   /* see the table */
+/* Appends the types' names as a Postgres array of texts that is indexed by their numbers, for SQL that shows them. */
+void event_names(struct buf *out);
+/* The type of a record whose value begins as event_value makes it, from its first bytes, unparsed. False: it does not. */
+bool event_peek(const char *value, size_t len, enum event_type *type);
 
 /* A row of the events table, as the lane's answer or a gap read gives it. Text is not NUL-terminated. */
 struct event_row {

@@ -27,6 +27,7 @@
 #include "core/buf.h"
 #include "core/config.h"
 #include "domain/event.h"
+#include "handlers/outputs.h"
 
 enum outcome {
     OUTCOME_DONE,        /* the effect is there (or was there already) */
@@ -60,6 +61,7 @@ struct run {
     struct record **records;
     size_t count;
     void *worker;                   /* what worker_open returned */
+    struct outputs *outputs;        /* run_emit's; NULL: nobody wants them */
     int64_t deadline_us;            /* clock_mono_us by which apply or settle must have its answers from Postgres */
     const _Atomic int64_t *stop_at; /* 0; else the process stops, and call must return by then (clock_mono_us) */
 };
@@ -99,6 +101,13 @@ struct handler {
     /* Whether few large runs are better than soon ones that workers share: they are set-based, and call, if it is there,
      * waits for nobody. Records gather for some ms and while a run is under way. NULL: no. */
     bool (*gathers)(const struct config *c);
+    /* Whether it is wanted with these settings; NULL: always. */
+    bool (*enabled)(const struct config *c);
+    /* The topic of the records that apply makes with run_emit; NULL: there is none. They go out in one Kafka transaction
+     * with the offsets of the records that they were made from (consumers/publisher.h). So each must say all that its key
+     * has to say, as of this run's transaction, and a record that is known must emit its keys again. A key of the output
+     * belongs to one aggregate, and so does the handler's key. */
+    const char *(*output_topic)(const struct config *c);
     /* Whether it could work with these settings, looked at once at start: false with a sentence in why. May be NULL. */
     bool (*check)(const struct config *c, char *why, size_t why_size);
     /* Appends the key: records with the same key are handled in order and never on two workers at once. Any thread. */
@@ -131,6 +140,9 @@ void record_reason(struct record *r, const char *fmt, ...) __attribute__((format
 
 /* Makes somebody else's bytes fit for a text column: what is not UTF-8 becomes '?', control characters blanks. */
 void text_clean(char *text);
+/* For apply: a record for the output topic, copied; it goes out only if the run's transaction is committed. Of a key the
+ * last one counts. value NULL: a tombstone. */
+void run_emit(struct run *run, const char *key, size_t key_len, const char *value, size_t value_len);
 
 /* call should begin no further record: set them OUTCOME_UNAVAILABLE and return. */
 bool run_stopping(const struct run *run);

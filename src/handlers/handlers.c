@@ -18,6 +18,7 @@
     X(reward_handler)                                                                                                  \
     X(position_handler)                                                                                                \
     X(webhook_handler)                                                                                                 \
+    X(analytics_handler)                                                                                               \
     HANDLERS_MORE(X)
 
 #define HANDLER_DECLARE(name) extern const struct handler name;
@@ -89,4 +90,10 @@ void record_fail(struct record *r, enum outcome outcome, const char *fmt, ...)
 bool run_stopping(const struct run *run)
 {
     return atomic_load_explicit(run->stop_at, memory_order_relaxed) != 0;
+}
+
+void run_emit(struct run *run, const char *key, size_t key_len, const char *value, size_t value_len)
+{
+    if (run->outputs)
+        outputs_add(run->outputs, key, key_len, value, value_len);
 }

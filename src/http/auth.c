@@ -2,6 +2,7 @@
  *
  *   (no entry) ──first request──▶ LOADING ──row──▶ KNOWN ────life over or pushed out──▶ (no entry)
  *                                    │  └─no row─▶ UNKNOWN ──┘
+ *                                    ├──a revocation──▶ out of the cache: only those who wait get the answer
  *                                    └──read failed──▶ (no entry), all waiters get the error */
 #include "http/auth.h"
 
@@ -25,9 +26,12 @@ struct waiter {
 };
 
 struct entry {
-    struct auth *auth;           /* NULL: the cache was closed while this was being loaded */
-    struct entry *next;          /* in its bucket */
-    struct entry *older, *newer; /* KNOWN and UNKNOWN: by age, which is also the order in which their life ends */
+    struct auth *auth;  /* NULL: the cache was closed while this was being loaded */
+    struct entry *next; /* in its bucket */
+    struct entry *older,
+        *newer; /* KNOWN and UNKNOWN: by age, which is also the order in which their life ends. LOADING:
+                                    among those that were taken out of the cache */
+    bool out;   /* LOADING: taken out; it is in no bucket */
     enum entry_state state;
     uint8_t hash[HASH_SIZE];
     int64_t asked_us; /* life counts from the read's submission: the row was true then at the earliest */
@@ -41,7 +45,8 @@ struct by_age {
 
 struct auth {
     struct reader *reader;
-    int64_t life_us;
+    int64_t life_us, live_life_us;
+    bool live;
     EVP_MD *sha256;
     EVP_MD_CTX *context;
     struct entry *buckets[BUCKETS];
@@ -49,11 +54,12 @@ struct auth {
     struct by_age ages[STATES];
 };
 
-struct auth *auth_new(struct reader *reader, int64_t life_ms)
+struct auth *auth_new(struct reader *reader, int64_t life_ms, int64_t live_life_ms)
 {
     struct auth *a = xcalloc(1, sizeof *a);
     a->reader = reader;
     a->life_us = life_ms * 1000;
+    a->live_life_us = (live_life_ms > life_ms ? live_life_ms : life_ms) * 1000;
     a->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     a->context = EVP_MD_CTX_new();
     if (!a->sha256 || !a->context)
@@ -124,31 +130,44 @@ static struct entry *find(struct auth *a, const uint8_t hash[HASH_SIZE])
     return e;
 }
 
-static void set_state(struct auth *a, struct entry *e, enum entry_state state)
+static void link_newest(struct by_age *ages, struct entry *e)
 {
-    struct by_age *ages = &a->ages[state];
-    a->counts[e->state]--;
-    a->counts[state]++;
-    e->state = state;
     e->older = ages->newest;
     e->newer = NULL;
     *(ages->newest ? &ages->newest->newer : &ages->oldest) = e;
     ages->newest = e;
 }
 
-/* Takes an entry out of the cache; its memory is the caller's. */
-static void take_out(struct auth *a, struct entry *e)
+static void unlink_aged(struct by_age *ages, struct entry *e)
+{
+    *(e->older ? &e->older->newer : &ages->oldest) = e->newer;
+    *(e->newer ? &e->newer->older : &ages->newest) = e->older;
+}
+
+static void set_state(struct auth *a, struct entry *e, enum entry_state state)
+{
+    a->counts[e->state]--;
+    a->counts[state]++;
+    e->state = state;
+    link_newest(&a->ages[state], e);
+}
+
+static void leave_bucket(struct auth *a, struct entry *e)
 {
     struct entry **at = bucket_of(a, e->hash);
     while (*at != e)
         at = &(*at)->next;
     *at = e->next;
+}
+
+/* Takes an entry out of the cache; its memory is the caller's. */
+static void take_out(struct auth *a, struct entry *e)
+{
+    if (!e->out)
+        leave_bucket(a, e);
     a->counts[e->state]--;
-    if (e->state == LOADING)
-        return;
-    struct by_age *ages = &a->ages[e->state];
-    *(e->older ? &e->older->newer : &ages->oldest) = e->newer;
-    *(e->newer ? &e->newer->older : &ages->newest) = e->older;
+    if (e->state != LOADING || e->out)
+        unlink_aged(&a->ages[e->state], e);
 }
 
 static void forget(struct auth *a, struct entry *e)
@@ -157,13 +176,53 @@ static void forget(struct auth *a, struct entry *e)
     free(e);
 }
 
+static bool is_over(const struct auth *a, const struct entry *e, int64_t now_us)
+{
+    bool longer = a->live && e->state == KNOWN;
+    return now_us - e->asked_us >= (longer ? a->live_life_us : a->life_us);
+}
+
 /* Drops what is past its life or its bound, oldest first. */
 static void trim(struct auth *a, enum entry_state state, size_t max)
 {
     int64_t now = clock_mono_us();
     struct entry *e;
-    while ((e = a->ages[state].oldest) && (a->counts[state] > max || now - e->asked_us >= a->life_us))
+    while ((e = a->ages[state].oldest) && (a->counts[state] > max || is_over(a, e, now)))
         forget(a, e);
+}
+
+/* What is being looked up now may be out of date before it comes: who asks from now on looks again. */
+static void give_up_loads(struct auth *a)
+{
+    for (size_t i = 0; i < BUCKETS && a->counts[LOADING] > 0; i++)
+        for (struct entry *e = a->buckets[i], *next; e; e = next) {
+            next = e->next;
+            if (e->state != LOADING)
+                continue;
+            leave_bucket(a, e);
+            e->out = true;
+            link_newest(&a->ages[LOADING], e);
+        }
+}
+
+void auth_revoked(struct auth *a, struct uuid key_id)
+{
+    for (struct entry *e = a->ages[KNOWN].oldest, *newer; e; e = newer) {
+        newer = e->newer;
+        if (uuid_equal(e->key.key_id, key_id))
+            forget(a, e);
+    }
+    give_up_loads(a);
+}
+
+void auth_set_live(struct auth *a, bool live)
+{
+    a->live = live;
+    if (!live)
+        return;
+    while (a->ages[KNOWN].oldest)
+        forget(a, a->ages[KNOWN].oldest);
+    give_up_loads(a);
 }
 
 /* --- loading ---------------------------------------------------------------------------------------------------- */
@@ -213,6 +272,12 @@ static void on_loaded(void *arg, enum err err, const PGresult *rows)
             log_error("an API key's row cannot be read");
             err = ERR_INTERNAL;
         }
+        take_out(a, e);
+        tell(e, err);
+        free(e);
+        return;
+    }
+    if (e->out) {
         take_out(a, e);
         tell(e, err);
         free(e);
@@ -277,7 +342,7 @@ bool auth_check(struct auth *a, const char *header, size_t len, enum err *err, s
         return true;
     }
     struct entry *e = find(a, hash);
-    if (e && e->state != LOADING && clock_mono_us() - e->asked_us >= a->life_us) {
+    if (e && e->state != LOADING && is_over(a, e, clock_mono_us())) {
         forget(a, e);
         e = NULL;
     }
@@ -298,6 +363,11 @@ bool auth_check(struct auth *a, const char *header, size_t len, enum err *err, s
 
 void auth_free(struct auth *a)
 {
+    for (struct entry *e; (e = a->ages[LOADING].oldest);) {
+        take_out(a, e);
+        e->auth = NULL; /* as below */
+        tell(e, ERR_SHUTTING_DOWN);
+    }
     for (size_t i = 0; i < BUCKETS; i++) {
         struct entry *e;
         while ((e = a->buckets[i])) {

@@ -24,7 +24,15 @@ struct api_key {
 };
 
 struct auth;
-struct auth *auth_new(struct reader *reader, int64_t life_ms);
+/* life_ms: how long a lookup is remembered while revocations may not be heard of; live_life_ms: while they are. */
+struct auth *auth_new(struct reader *reader, int64_t life_ms, int64_t live_life_ms);
+
+/* Whether revocations come to auth_revoked from now on. It begins with no. With yes, all that is known is forgotten: a
+ * revocation may have been missed. */
+void auth_set_live(struct auth *a, bool live);
+/* The key is no good any more: it is forgotten, and so is what the lookups bring that are under way. Who waits for one of
+ * them gets its answer; who comes after this does not. */
+void auth_revoked(struct auth *a, struct uuid key_id);
 /* Who still waits is told ERR_SHUTTING_DOWN; reads in flight end later and touch nothing. */
 void auth_free(struct auth *a);
 

@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "core/config.h"
+#include "core/uuid.h"
 #include "store/lanes.h"
 #include "store/reader.h"
 
@@ -29,6 +30,10 @@ struct http *http_start(uv_loop_t *loop, const struct http_options *options, cha
 
 /* "http://127.0.0.1:8080": where it really listens (a port of 0 is replaced by the one that was given). */
 const char *http_url(const struct http *h);
+
+/* An API key was revoked; and whether such news come (auth.h). */
+void http_key_revoked(struct http *h, struct uuid key_id);
+void http_set_live(struct http *h, bool live);
 
 /* Stops accepting at once; answers what is in flight (`Connection: close`), closes idle connections; calls back when no
  * request is left, or at deadline_us (clock_mono_us), then frees everything. */

@@ -23,6 +23,7 @@ const struct route routes[] = {
     {"POST",   CAMPAIGN "/close",                        "close_campaign",       ACCESS_SECRET,  ANSWERS_JSON, route_close_campaign},
     {"DELETE", CAMPAIGN,                                 "delete_campaign",      ACCESS_SECRET,  ANSWERS_JSON, route_delete_campaign},
     {"GET",    CAMPAIGN "/totals",                       "get_totals",           ACCESS_SECRET,  ANSWERS_JSON, route_get_totals},
+    {"GET",    CAMPAIGN "/stats",                        "get_stats",            ACCESS_SECRET,  ANSWERS_JSON, route_get_stats},
     {"GET",    CAMPAIGN "/leaderboard",                  "get_leaderboard",      ACCESS_ANY_KEY, ANSWERS_JSON, route_get_leaderboard},
     {"POST",   CAMPAIGN "/users",                        "sign_up",              ACCESS_ANY_KEY, ANSWERS_JSON, route_sign_up},
     {"GET",    CAMPAIGN "/users",                        "list_users",           ACCESS_SECRET,  ANSWERS_JSON, route_list_users},

@@ -30,6 +30,7 @@ void route_list_campaigns(struct request *r);
 void route_get_campaign(struct request *r);
 void route_get_totals(struct request *r);
 void route_get_leaderboard(struct request *r);
+void route_get_stats(struct request *r);
 void route_sign_up(struct request *r);
 void route_list_users(struct request *r);
 void route_get_user(struct request *r);

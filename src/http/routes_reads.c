@@ -1,7 +1,10 @@
 /* What is read of campaigns, their users, referrals and rewards. */
+#include <stdio.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "domain/email_address.h"
+#include "domain/event.h"
 #include "http/reading.h"
 #include "http/routes.h"
 #include "http/user_members.h"
@@ -61,6 +64,44 @@ void route_get_leaderboard(struct request *r)
     reading_add_page(&g, 2); /* position and place */
     reading_add_bool(&g, r->key.secret);
     reading_answer(&g, ERR_NO_CAMPAIGN);
+}
+
+/* A time of the query, or null. */
+static int64_t add_time(struct reading *g, const char *name, char out[RFC3339_SIZE])
+{
+    enum { TIME_MAX_CHARS = 40 };
+    int64_t at = 0;
+    const char *text;
+    bool given = query_text(&g->query, name, TIME_MAX_CHARS, &text);
+    if (given && (rfc3339_parse(text, strlen(text), &at) != 0 || at < 0)) {
+        char detail[120];
+        snprintf(detail, sizeof detail, "%s must be a time like 2026-01-31T12:00:00Z, its + written as %%2B.", name);
+        query_fault(&g->query, name, detail);
+        given = false;
+    }
+    if (given)
+        rfc3339_format(at, out);
+    reading_add_text(g, given ? out : NULL);
+    return given ? at : -1;
+}
+
+void route_get_stats(struct request *r)
+{
+    struct reading g;
+    struct buf names = {0};
+    char from[RFC3339_SIZE], to[RFC3339_SIZE];
+    const char *unit = "minute";
+    open_list(&g, r, READ_STATS);
+    reading_add_page(&g, 1);
+    int64_t from_us = add_time(&g, "from", from), to_us = add_time(&g, "to", to);
+    if (from_us >= 0 && to_us >= 0 && from_us >= to_us)
+        query_fault(&g.query, "to", "to must be later than from.");
+    query_choice(&g.query, "resolution", (const char *const[]){"minute", "hour", "day", NULL}, &unit);
+    reading_add_text(&g, unit);
+    event_names(&names);
+    reading_add_text(&g, buf_cstr(&names));
+    reading_answer(&g, ERR_NO_CAMPAIGN);
+    buf_free(&names);
 }
 
 /* --- users ------------------------------------------------------------------------------------------------------ */

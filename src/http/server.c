@@ -18,6 +18,18 @@ const char *http_url(const struct http *h)
     return h->url;
 }
 
+void http_key_revoked(struct http *h, struct uuid key_id)
+{
+    if (h->auth)
+        auth_revoked(h->auth, key_id);
+}
+
+void http_set_live(struct http *h, bool live)
+{
+    if (h->auth)
+        auth_set_live(h->auth, live);
+}
+
 /* --- start ------------------------------------------------------------------------------------------------------ */
 
 static void on_tick(uv_timer_t *timer)
@@ -71,7 +83,7 @@ struct http *http_start(uv_loop_t *loop, const struct http_options *options, cha
     h->health_arg = options->arg;
     snprintf(h->url, sizeof h->url, "%s", url);
     h->router = router_new(routes, routes_count);
-    h->auth = auth_new(h->reader, config->key_cache_ms);
+    h->auth = auth_new(h->reader, config->key_cache_ms, config->key_cache_live_ms);
     answers_open(h);
     configure(h);
     conns_open(&h->conns, loop, fd, &h->accept, config);
@@ -138,6 +150,7 @@ static void on_stop_tick(uv_timer_t *timer)
         return;
     uv_timer_stop(&h->tick);
     auth_free(h->auth);
+    h->auth = NULL;
     dispose_context(&h->context);
     uv_close((uv_handle_t *)&h->tick, on_tick_closed);
 }

@@ -46,6 +46,8 @@
                                            " $4::uuid, $5::text)")                                                     \
   X(READ_CHANGE_WEBHOOK, "change_webhook", "select * from change_webhook($1::int, $2::text, $3::uuid, $4::uuid,"       \
                                            " $5::jsonb, $6::uuid, $7::uuid)")                                          \
+  X(READ_STATS,          "stats",          "select * from read_stats($1::int, $2::uuid, $3::int, $4::int,"             \
+                                           " $5::timestamptz, $6::timestamptz, $7::text, $8::text[])")                 \
   X(READ_USER_REWARDS,   "user_rewards",   "select * from read_user_rewards($1::int, $2::uuid, $3::uuid, $4::int,"     \
                                            " $5::int, $6::int, $7::boolean)")                                          \
   X(READ_SAGAS,          "sagas",          "select * from read_sagas($1::int, $2::uuid, $3::int, $4::int, $5::int,"    \

@@ -305,5 +305,7 @@ bool strays_verify(struct verify *v, size_t group)
         return verify_rewards(v, group);
     if (strcmp(name, "webhook-workers") == 0)
         return verify_webhooks(v, group);
+    if (strcmp(name, "analytics-workers") == 0)
+        return counts_verify(v, group, has_committed(v, group));
     return strcmp(name, "position-workers") != 0 || verify_board(v, group);
 }

@@ -125,4 +125,9 @@ bool saga_ends_flush(struct saga_ends *s);
 
 bool strays_verify(struct verify *v, size_t group);
 
+/* --- counts.c: the counts of events, in Postgres and in STATS_TOPIC --- */
+
+/* has_committed: the group has begun, so there is a topic. */
+bool counts_verify(struct verify *v, size_t group, bool has_committed);
+
 #endif

@@ -213,6 +213,7 @@ def test_clients_that_vanish(env, service, api, users):
 def test_overload(env, service, api, users, watch):
     """With the database at a standstill, what does not fit in the queues is told so at once, and nothing of it is done."""
     watch.overload = True
+    service.wait_keys_stay()
     api.signup(users.split("/")[3], fresh(), key="secret")
     writes, reads = ([Raw(service) for _ in range(n)] for n in (20, 10))
     with env.db() as blocker:

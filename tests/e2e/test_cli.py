@@ -58,6 +58,8 @@ def test_unusable_values_stop_the_start(env):
         assert done.returncode != 0 and "HTTP_LISTEN" in done.stderr, (value, done.stderr)
     done = env.tidings("serve", GROUPS_ENABLED="email-workers,odd-workers", HTTP_LISTEN="127.0.0.1:0", timeout=20)
     assert done.returncode != 0 and "odd-workers" in done.stderr + done.stdout
+    done = env.tidings("serve", STATS_TOPIC=env.topic)
+    assert done.returncode == 2 and "STATS_TOPIC" in done.stderr
 
 
 def test_address_in_use(env, service):
@@ -72,6 +74,7 @@ def test_listing_at_start(env, service):
     assert "Worker pool size: 10 per consumer group" in text
     assert re.search(r"\* email-workers \(10 workers; processes: user\.\*, referral\.verified", text)
     assert re.search(r"\* position-workers \(1 worker; processes: referral\.verified, campaign\.updated\)", text)
+    assert "analytics-workers" not in text, "without STATS_TOPIC"
     assert re.search(r"\* reward-workers \(10 workers; processes: reward\.earned\)", text)
 
 

@@ -171,13 +171,14 @@ def walk_successes(w):
     w.call("get_reward", want=200, reward_id=hook["reward_id"])
     w.call("update_campaign", {"name": "New", "landing_url": "https://x.example/"}, 200)
     w.call("update_campaign", {"reward_rules": [{"reward_id": reward["reward_id"], "threshold": 3}]}, 200)
-    for read in ("list_campaigns", "get_campaign", "get_totals", "get_leaderboard", "list_users", "get_user",
+    for read in ("list_campaigns", "get_campaign", "get_totals", "get_stats", "get_leaderboard", "list_users", "get_user",
                  "list_user_referrals", "list_rewards", "list_user_rewards", "list_sagas"):
         w.call(read, want=200)
         if "publishableKey" in w.document.operations[read].keys:
             w.call(read, want=200, key="publishable")
     for read, query in (("list_campaigns", "?status=open&limit=1"), ("list_users", "?limit=1&verified=true&utm_source=x"),
                         ("list_users", "?search=A"), ("list_users", "?email=ADA@example.com"), ("list_rewards", "?limit=1"),
+                        ("get_stats", "?limit=1&resolution=day&from=2026-01-01T00:00:00Z"),
                         ("list_users", f"?referred_by={ada['user_id']}"), ("get_leaderboard", "?limit=1"),
                         ("list_user_referrals", "?status=verified&limit=1"), ("list_user_rewards", "?limit=1"),
                         ("list_sagas", "?state=confirmed")):

@@ -377,7 +377,7 @@ def test_lost_answers_of_every_action_are_found(make_env, make_proxy, stack):
     # No upkeep, no look-up of a key: what hangs when the answers are swallowed must be the action, not what is before it.
     env = make_env(settings={"DB_STALL_MS": 1000, "MAIL_TRANSPORT": "discard", "VERIFY_RESEND_SECONDS": 0, "KEY_CACHE_MS": 600000,
                              "UPKEEP_INTERVAL_MS": 3600000}, postgres_port=proxy.port)
-    env.start()
+    env.start().wait_keys_stay()
     api = env.api()
     campaign = api.create_campaign()["campaign_id"]
     ada, bob, carl, dora = (api.signup(campaign, f"{name}@example.com")["user_id"] for name in ("ada", "bob", "carl", "dora"))

@@ -57,6 +57,7 @@ class Env:
             "KAFKA_BROKERS": kafka.brokers,
             "KAFKA_TOPIC": self.topic,
             "KAFKA_GROUP_PREFIX": f"{name}-",
+            "STATS_TOPIC": "",  # a test that wants statistics names a topic: stats_topic
             "TOKEN_SECRET": secrets.token_hex(32),
             "MAIL_TRANSPORT": "maildir",
             "MAILDIR": str(self.maildir),
@@ -238,6 +239,8 @@ class Env:
         if drop:
             self.postgres.execute(f"drop database if exists {self.database} with (force)")
             self.kafka.delete_topic(self.topic)
+            if self.settings["STATS_TOPIC"]:
+                self.kafka.delete_topic(self.settings["STATS_TOPIC"])
         shutil.rmtree(self.directory / "mail", ignore_errors=True)
 
     def describe(self):

@@ -86,6 +86,11 @@ class Service:
         wait_until(is_ready, seconds, lambda: f"{self.name} is ready; /readyz says {self.ready()}\n{tail(self.log)}", 0.1)
         return self
 
+    def wait_keys_stay(self, seconds=20):
+        """Until revocations are heard of: all that was remembered of API keys is forgotten at that moment, not later."""
+        wait_until(lambda: self.metric("tidings_cache_invalidations_live") == 1, seconds, "revocations are heard of", 0.1)
+        return self
+
     def wait_not_ready(self, seconds=20):
         """Until /readyz answers and says no."""
         wait_until(lambda: self.ready()[0] == 503, seconds, lambda: f"/readyz says no; it says {self.ready()}")

@@ -96,7 +96,7 @@ static int reset(void **state)
 static void test_what_cannot_be_a_key(void **state)
 {
     (void)state;
-    struct auth *a = auth_new(NULL, 1000);
+    struct auth *a = auth_new(NULL, 1000, 1000);
     static const char *const bad[] = {
         NULL,
         "",
@@ -128,7 +128,7 @@ static void test_what_cannot_be_a_key(void **state)
 static void test_loads_are_shared_and_remembered(void **state)
 {
     (void)state;
-    struct auth *a = auth_new(NULL, 60000);
+    struct auth *a = auth_new(NULL, 60000, 60000);
     assert_false(check(a, SECRET));
     assert_false(check(a, SECRET));
     assert_false(check(a, PUBLIC));
@@ -149,7 +149,7 @@ static void test_loads_are_shared_and_remembered(void **state)
 static void test_hash(void **state)
 {
     (void)state;
-    struct auth *a = auth_new(NULL, 0);
+    struct auth *a = auth_new(NULL, 0, 0);
     assert_false(check(a, SECRET));
     assert_string_equal(last_hash, "64f20434577e8fc7ef28fefd2b22f34fab65a7499baa4509bf9bfab0ae36a9eb");
     deliver(ERR_NONE, "publishable");
@@ -160,7 +160,7 @@ static void test_hash(void **state)
 static void test_unknown_keys_are_remembered_too(void **state)
 {
     (void)state;
-    struct auth *a = auth_new(NULL, 60000);
+    struct auth *a = auth_new(NULL, 60000, 60000);
     assert_false(check(a, NOBODY));
     deliver(ERR_NONE, NULL);
     assert_int_equal(told_err, ERR_UNAUTHORIZED);
@@ -173,7 +173,7 @@ static void test_unknown_keys_are_remembered_too(void **state)
 static void test_failures_are_not_remembered(void **state)
 {
     (void)state;
-    struct auth *a = auth_new(NULL, 60000);
+    struct auth *a = auth_new(NULL, 60000, 60000);
     assert_false(check(a, SECRET));
     assert_false(check(a, SECRET));
     deliver(ERR_DB_UNAVAILABLE, NULL);
@@ -195,7 +195,7 @@ static void test_failures_are_not_remembered(void **state)
 static void test_life_ends(void **state)
 {
     (void)state;
-    struct auth *brief = auth_new(NULL, 20), *none = auth_new(NULL, 0);
+    struct auth *brief = auth_new(NULL, 20, 20), *none = auth_new(NULL, 0, 0);
     assert_false(check(brief, SECRET));
     deliver(ERR_NONE, "secret");
     assert_true(check(brief, SECRET));
@@ -215,7 +215,7 @@ static void test_life_ends(void **state)
 static void test_bounds(void **state)
 {
     (void)state;
-    struct auth *a = auth_new(NULL, 60000);
+    struct auth *a = auth_new(NULL, 60000, 60000);
     char header[64];
     assert_false(check(a, SECRET));
     deliver(ERR_NONE, "secret");
@@ -239,7 +239,7 @@ static void test_bounds(void **state)
 static void test_closed_while_loading(void **state)
 {
     (void)state;
-    struct auth *a = auth_new(NULL, 60000);
+    struct auth *a = auth_new(NULL, 60000, 60000);
     assert_false(check(a, SECRET));
     assert_false(check(a, SECRET));
     assert_false(check(a, PUBLIC));
@@ -248,6 +248,95 @@ static void test_closed_while_loading(void **state)
     assert_int_equal(told_err, ERR_SHUTTING_DOWN);
     deliver(ERR_NONE, "secret");
     assert_int_equal(told, 3);
+}
+
+#define KEY_ID "01234567-89ab-7def-8123-456789abcdef"
+
+static struct uuid key_id(const char *text)
+{
+    struct uuid id;
+    assert_true(uuid_parse(text, 36, &id));
+    return id;
+}
+
+static void load_both(struct auth *a)
+{
+    check(a, SECRET);
+    check(a, NOBODY);
+    pending[2] = pending[1]; /* NOBODY's is answered on its own */
+    waiting = 1;
+    deliver(ERR_NONE, "secret");
+    pending[0] = pending[2];
+    waiting = 1;
+    deliver(ERR_NONE, NULL);
+}
+
+static void test_a_revocation_is_heard(void **state)
+{
+    (void)state;
+    struct auth *a = auth_new(NULL, 60000, 60000);
+    load_both(a);
+    auth_revoked(a, key_id("01234567-89ab-7def-8123-000000000000")); /* another one */
+    assert_true(check(a, SECRET));
+    assert_int_equal(submitted, 2);
+    auth_revoked(a, key_id(KEY_ID));
+    assert_true(check(a, NOBODY)); /* is nobody's still */
+    assert_false(check(a, SECRET));
+    assert_int_equal(submitted, 3);
+    deliver(ERR_NONE, NULL);
+    assert_true(check(a, SECRET));
+    assert_int_equal(now_err, ERR_UNAUTHORIZED);
+    auth_free(a);
+}
+
+/* What was read before a revocation comes after it: who waited gets it, nobody else does. */
+static void test_a_load_in_flight_revives_nothing(void **state)
+{
+    (void)state;
+    struct auth *a = auth_new(NULL, 60000, 60000);
+    assert_false(check(a, SECRET));
+    auth_revoked(a, key_id(KEY_ID));
+    assert_false(check(a, SECRET)); /* a lookup of its own */
+    assert_int_equal(submitted, 2);
+    struct pending newer = pending[1];
+    waiting = 1;
+    deliver(ERR_NONE, "secret");
+    assert_int_equal(told, 1);
+    assert_int_equal(told_err, ERR_NONE);
+    assert_false(check(a, SECRET)); /* joins the newer one: nothing was remembered */
+    assert_int_equal(submitted, 2);
+    pending[0] = newer;
+    waiting = 1;
+    deliver(ERR_NONE, NULL);
+    assert_int_equal(told, 3);
+    assert_int_equal(told_err, ERR_UNAUTHORIZED);
+    assert_true(check(a, SECRET));
+    assert_int_equal(now_err, ERR_UNAUTHORIZED);
+    /* The end comes first: who waits for one of either kind is told, once. */
+    assert_false(check(a, PUBLIC));
+    auth_revoked(a, key_id(KEY_ID));
+    assert_false(check(a, PUBLIC));
+    auth_free(a);
+    assert_int_equal(told, 5);
+    assert_int_equal(told_err, ERR_SHUTTING_DOWN);
+    deliver(ERR_NONE, "secret");
+    assert_int_equal(told, 5);
+}
+
+static void test_lives(void **state)
+{
+    (void)state;
+    struct auth *a = auth_new(NULL, 20, 60000);
+    load_both(a);
+    auth_set_live(a, true); /* what was known may be out of date */
+    assert_false(check(a, SECRET));
+    deliver(ERR_NONE, "secret");
+    usleep(25000);
+    assert_true(check(a, SECRET)); /* heard of: remembered for long */
+    auth_set_live(a, false);
+    assert_false(check(a, SECRET)); /* its short life is over */
+    deliver(ERR_NONE, "secret");
+    auth_free(a);
 }
 
 int main(void)
@@ -261,6 +350,9 @@ int main(void)
         cmocka_unit_test_setup(test_life_ends, reset),
         cmocka_unit_test_setup(test_bounds, reset),
         cmocka_unit_test_setup(test_closed_while_loading, reset),
+        cmocka_unit_test_setup(test_a_revocation_is_heard, reset),
+        cmocka_unit_test_setup(test_a_load_in_flight_revives_nothing, reset),
+        cmocka_unit_test_setup(test_lives, reset),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
