@@ -111,7 +111,8 @@ create or replace function webhook_types(p_types jsonb) returns text[] language 
   select case when p_types ? '*' then null else array(select t from jsonb_array_elements_text(p_types) t) end
 $$;
 
--- One change, of an account that has the lock. fault: the slug of what is in its way.
+-- One change, of an account that has the lock. fault: the slug of what is in its way. The endpoint's row is not locked before a
+-- delivery's: webhook_settle takes them the other way round.
 create or replace function webhook_apply(p_account int, p_kind text, p_id uuid, p_delivery uuid, p_args jsonb)
 returns table (item text, fault text)
 language plpgsql
@@ -136,7 +137,7 @@ begin
     return;
   end if;
 
-  select * into w from webhooks x where x.id = p_id and x.account = p_account and x.deleted_at is null for update;
+  select * into w from webhooks x where x.id = p_id and x.account = p_account and x.deleted_at is null;
   if not found then
     return query select null::text, 'no-webhook'::text;
     return;

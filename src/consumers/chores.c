@@ -292,7 +292,7 @@ void chores_stop(struct chore_pool *p, int64_t deadline_us, void (*on_stopped)(v
 {
     int64_t now = clock_mono_us(), left = deadline_us - now;
     p->stopping = true;
-    atomic_store(&p->calls_stop_at, now + (left > 0 ? left / 2 : 0));
+    atomic_store(&p->calls_stop_at, now + (left > 0 ? left / 4 : 0));
     p->on_stopped = on_stopped;
     p->arg = arg;
     uv_timer_start(&p->timer, on_late, left > 0 ? (uint64_t)left / 1000 : 0, 0);

@@ -20,7 +20,6 @@
 
 #define TEST_TYPE "webhook.test"
 #define TRIM_ROWS 1000
-#define KEYS_KEEP_S "2592000" /* as long as IDEMPOTENCY_KEEP_SECONDS can be */
 #define NUMBER_SIZE 24
 
 enum piece_end { END_RELEASED, END_DELIVERED, END_RETRY, END_FAILED, END_GONE, END_CANCELLED };
@@ -186,8 +185,9 @@ static bool calls_settle(struct run *run, void *piece, PGresult **failed)
 
 static bool calls_trim(struct run *run, bool *more, PGresult **failed)
 {
-    char keep[NUMBER_SIZE], rows[NUMBER_SIZE];
-    const char *const values[] = {keep, KEYS_KEEP_S, rows};
+    char keep[NUMBER_SIZE], keys[NUMBER_SIZE], rows[NUMBER_SIZE];
+    const char *const values[] = {keep, keys, rows};
+    snprintf(keys, sizeof keys, "%" PRId64, run->config->idempotency_keep_s);
     snprintf(keep, sizeof keep, "%" PRId64, run->config->webhook_keep_days);
     snprintf(rows, sizeof rows, "%d", TRIM_ROWS);
     PGresult *r = run_sql(run, failed, "select webhook_trim($1, $2, $3)", 3, values);
