@@ -20,7 +20,7 @@ from .stack import Stack
 
 CAMPAIGNS = 10
 PROGRESS_S = 5
-GROUPS = ("email-workers", "reward-workers", "position-workers", "webhook-workers")
+GROUPS = ("email-workers", "reward-workers", "position-workers", "webhook-workers", "analytics-workers")
 VERIFY_S = 40       # times SLOWNESS
 TOKEN_S = 86400     # longer than any clock jumps
 

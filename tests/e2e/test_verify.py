@@ -45,7 +45,8 @@ def test_counts_are_those_of_the_tables_and_the_topic(env, history):
                for g in groups.values()), groups
     assert groups["email-workers"]["expected"] == sum(types[t] for t in EMAIL) == env.value("select count(*) from mails")
     assert groups["reward-workers"]["expected"] == types[5] == env.value("select count(*) from deliveries") > 0
-    assert groups["position-workers"]["expected"] == types[4] + types[8] == env.value("select count(*) from handled") > 0
+    assert groups["position-workers"]["expected"] == types[4] + types[8] == env.value(
+        "select count(*) from handled where grp = 'position-workers'") > 0
 
 
 def test_what_people_read(env, history):
@@ -195,7 +196,8 @@ def test_after_the_topic_has_grown(env, silent_history):
      {"reward-workers doubled": 2}),  # the row, and the event that says otherwise
     ("update sagas set end_event_id = gen_random_uuid()", {"reward-workers doubled": None}),
     ("insert into reward_releases select campaign, reward, n, n, place, now() from sagas", {"reward-workers doubled": None}),
-    ("delete from handled where event_id = (select event_id from handled limit 1)", {"position-workers missing": 1}),
+    ("delete from handled where grp = 'position-workers' and event_id = (select event_id from handled where grp = 'position-workers'"
+     " limit 1)", {"position-workers missing": 1}),
     ("delete from leaderboard where campaign = 1", {"position-workers doubled": 1}),
     ("update leaderboard set position = position + 1 where campaign = 1", {"position-workers doubled": 1}),
     ("update leaderboard set verified = verified - 1", {"position-workers doubled": 3}),
