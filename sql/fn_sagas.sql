@@ -10,7 +10,7 @@
 -- --- what reward-workers do ------------------------------------------------------------------------------------------
 
 -- Begins an attempt at each delivery that is still wanted, and returns each one's status now, in order: 'sending' is to be
--- sent. An attempt that was begun ends within p_lease_ms.
+-- sent. An attempt ends within half of p_lease_ms.
 create or replace function delivery_begin(p_user_rewards uuid[], p_events uuid[], p_campaigns int[], p_rewards int[],
                                           p_places bigint[], p_kinds text[], p_targets text[], p_lease_ms bigint default 60000)
 returns setof text

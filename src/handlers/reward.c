@@ -180,10 +180,11 @@ static bool is_wanted(const struct record *r)
     return r->state && r->outcome == OUTCOME_DONE;
 }
 
+/* Twice what an attempt takes at worst: a lease is renewed when half of it is over, so each attempt has the other half. */
 static int64_t lease_ms(const struct config *c)
 {
     int64_t call = c->smtp_timeout_ms > c->webhook_timeout_ms ? c->smtp_timeout_ms : c->webhook_timeout_ms;
-    return CALL_WITHIN_MS + call + LEASE_SPARE_MS;
+    return 2 * (CALL_WITHIN_MS + call + LEASE_SPARE_MS);
 }
 
 /* Enters the rows of what is to be delivered, and calls for what is 'sending'. */

@@ -7,6 +7,7 @@
 
 #include "core/buf.h"
 #include "core/clock.h"
+#include "core/err.h"
 #include "core/log.h"
 #include "core/uuid.h"
 
@@ -14,6 +15,7 @@ enum {
     CAMPAIGNS = 100, /* at a time: as many actions are in the lanes at most */
     ROWS = 50,       /* sagas that an action ends: a few milliseconds of the shard's lock */
     RETRY_MAX_MS = 5000,
+    LOG_AT = 5, /* failures in a row: connections take a moment to come up */
 };
 
 struct sagas {
@@ -24,6 +26,7 @@ struct sagas {
     bool looking;
     size_t ending; /* actions under way */
     bool failed;   /* one of them, in this round */
+    bool more;     /* some of them ended as much as they may at a time: there may be more */
     int failures;  /* rounds in a row */
     bool stopping;
     void (*on_stopped)(void *arg);
@@ -53,11 +56,15 @@ static void look_in(struct sagas *s, int64_t ms)
         uv_timer_start(&s->timer, on_timer, (uint64_t)ms, 0);
 }
 
-/* After a round that had work: at once again, there may be more; a failure backs off. */
-static void finish_round(struct sagas *s)
+/* What is locked by somebody comes again with the next look, and not at once. */
+static void finish_round(struct sagas *s, const char *why)
 {
-    s->failures = s->failed ? s->failures + 1 : 0;
-    look_in(s, s->failed ? backoff_ms(s->failures, s->config->saga_poll_ms, RETRY_MAX_MS) : 0);
+    int64_t poll_ms = s->config->saga_poll_ms, base_ms = poll_ms < RETRY_MAX_MS ? poll_ms : RETRY_MAX_MS;
+    if (s->failed && ++s->failures == LOG_AT)
+        log_warn("sagas cannot be ended now, trying on", "reason", why);
+    if (!s->failed)
+        s->failures = 0;
+    look_in(s, s->failed ? backoff_ms(s->failures, base_ms, RETRY_MAX_MS) : s->more ? 0 : poll_ms);
     close_if_done(s);
 }
 
@@ -66,8 +73,9 @@ static void on_ended(struct action *a, const struct action_result *r)
     struct sagas *s = a->arg;
     /* A campaign that was deleted meanwhile has no sagas any more. */
     s->failed = s->failed || (r->err != ERR_NONE && r->err != ERR_NO_CAMPAIGN);
+    s->more = s->more || (r->err == ERR_NONE && r->place > 0);
     if (--s->ending == 0)
-        finish_round(s);
+        finish_round(s, err_slug(r->err));
 }
 
 static void end_some(struct sagas *s, const char *campaign)
@@ -92,19 +100,13 @@ static void on_due(void *arg, enum err err, const PGresult *rows)
     int count = err == ERR_NONE && !s->stopping ? PQntuples(rows) : 0;
     s->looking = false;
     s->failed = err != ERR_NONE;
+    s->more = count == CAMPAIGNS;
     /* One counts as under way until all are submitted: a lane might answer at once. */
     s->ending = 1;
     for (int i = 0; i < count; i++)
         end_some(s, PQgetvalue(rows, i, 0));
-    if (--s->ending > 0)
-        return;
-    if (count > 0 || s->failed) {
-        finish_round(s);
-        return;
-    }
-    s->failures = 0;
-    look_in(s, s->config->saga_poll_ms);
-    close_if_done(s);
+    if (--s->ending == 0)
+        finish_round(s, err_slug(err != ERR_NONE ? err : ERR_OVERLOADED));
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -115,8 +117,10 @@ static void on_timer(uv_timer_t *timer)
     snprintf(deadline, sizeof deadline, "%lld", (long long)s->config->reward_deadline_s);
     snprintf(limit, sizeof limit, "%d", CAMPAIGNS);
     s->looking = reader_submit(s->reader, READ_SAGAS_DUE, 2, params, on_due, s) == ERR_NONE;
-    if (!s->looking)
-        look_in(s, backoff_ms(++s->failures, s->config->saga_poll_ms, RETRY_MAX_MS));
+    if (!s->looking) {
+        s->failed = true;
+        finish_round(s, err_slug(ERR_DB_UNAVAILABLE));
+    }
 }
 
 struct sagas *sagas_start(uv_loop_t *loop, const struct config *config, struct lanes *lanes, struct reader *reader)

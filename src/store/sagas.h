@@ -2,9 +2,9 @@
  * were delivered or given up. All that it goes by is in Postgres (sql/fn_sagas.sql), and the lane's transaction decides: so it
  * can stop anywhere and begin anew, and every process has one. Loop thread only.
  *
- *   WAITING ──timer──▶ LOOKING ──campaigns with work──▶ ENDING (an action of each one's lane) ──all answered──▶ LOOKING
- *      ▲                  └──none, or it failed──┐                                                  └──some failed──┐
- *      └─────────────────────────────────────────┴──────────────────────────────────────────────────────────────────┘
+ *   WAITING ──timer──▶ LOOKING ──campaigns with work──▶ ENDING (an action of each one's lane) ──there is more──▶ LOOKING
+ *      ▲                  └──none, or it failed──┐                                                └──all answered──┐
+ *      └─────────────────────────────────────────┴─────────────────────────────────────────────────────────────────┘
  */
 #ifndef TIDINGS_STORE_SAGAS_H
 #define TIDINGS_STORE_SAGAS_H
