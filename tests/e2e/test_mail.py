@@ -278,14 +278,17 @@ def test_pace_of_a_campaign(make_env, smtp):
     began = time.monotonic()
     service.restart(GROUPS_ENABLED="email-workers", MAIL_RATE_PER_CAMPAIGN=60)
     held = "select state, attempts, reason from dead_letters order by id"
-    wait_until(lambda: len(env.query(held)) >= 20, 20, lambda: f"most wait in Postgres: {env.query(held)}")
+    wait_until(lambda: len(env.query(held)) >= 12, 20, lambda: f"most wait in Postgres: {env.query(held)}")
     for i in range(10):
         api.signup(fast, f"f{i}@example.com")
         if i == 2:  # its own share is used up; those are sent at once all the same
             smtp.wait("f2@example.com", seconds=10)
-    assert 3 <= len(smtp.to("u0@example.com") + [m for m in smtp.mails if m.rcpt_tos[0].startswith("u")])
-    sent = sum(m.rcpt_tos[0].startswith("u") for m in smtp.mails)
-    assert sent <= time.monotonic() - began + 3, "a mail a second, and two seconds' worth at once"
+
+    def sent():
+        return sum(m.rcpt_tos[0].startswith("u") for m in smtp.mails)
+
+    wait_until(lambda: sent() >= 3, 10, "the first go at once")
+    assert sent() <= time.monotonic() - began + 3, "a mail a second, and two seconds' worth at once"
     rows = env.query(held)
     assert {row[1] for row in rows} == {0} and {row[0] for row in rows} <= {"retry", "parked"}
     assert any("no more than 60 mails a minute" in row[2] for row in rows)

