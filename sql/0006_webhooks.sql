@@ -41,6 +41,7 @@ create table webhook_deliveries (
   error        text,                               -- of the last attempt that failed
   response     text,                               -- how the last answer's body began
   created_at   timestamptz not null default clock_timestamp(),
+  begun_at     timestamptz not null default clock_timestamp(), -- entered, or begun anew: what waited when its endpoint was disabled stays unsent
   tried_at     timestamptz,
   ended_at     timestamptz,
   primary key (webhook, event_id)

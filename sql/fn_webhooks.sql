@@ -92,6 +92,9 @@ begin
   update webhooks w
   set url = coalesce(p_args ->> 'url', w.url),
       description = case when p_args ? 'description' then p_args ->> 'description' else w.description end,
+      -- Another URL has another past.
+      failing_since = case when p_args ->> 'url' is distinct from w.url and p_args ? 'url' then null else w.failing_since end,
+      failed_at = case when p_args ->> 'url' is distinct from w.url and p_args ? 'url' then null else w.failed_at end,
       updated_at = clock_timestamp()
   where w.no = p_no;
   if p_args ? 'event_types' then
@@ -144,9 +147,10 @@ begin
   end if;
   if p_kind in ('test', 'redeliver') then
     if p_kind = 'redeliver' then
-      select * into d from webhook_deliveries x where x.webhook = w.no and x.event_id = p_delivery for update;
-      if not found then
-        return query select null::text, 'no-delivery'::text;
+      select * into d from webhook_deliveries x where x.webhook = w.no and x.event_id = p_delivery for update skip locked;
+      if not found then -- whoever has it locked is trying it just now, or takes it away
+        select * into d from webhook_deliveries x where x.webhook = w.no and x.event_id = p_delivery;
+        return query select case when found then webhook_delivery_item(d) end, case when not found then 'no-delivery' end;
         return;
       end if;
     end if;
@@ -159,7 +163,7 @@ begin
       returning * into d;
     elsif d.leased_until is null or d.leased_until <= v_now then -- else it is being tried just now
       update webhook_deliveries x
-      set status = 'pending', tries = 0, next_at = v_now, leased_until = null, ended_at = null
+      set status = 'pending', tries = 0, next_at = v_now, leased_until = null, ended_at = null, begun_at = v_now
       where x.webhook = w.no and x.event_id = p_delivery
       returning * into d;
     end if;
@@ -176,6 +180,7 @@ begin
     where x.no = w.no;
   elsif p_kind = 'delete' then
     update webhooks x set deleted_at = v_now, secret = '', old_secret = null, old_until = null where x.no = w.no;
+    delete from webhook_keys k where k.account = p_account and position(p_id::text in k.item) > 0; -- answers that show the secret
     return query select webhook_item(w, false), null::text;
     return;
   end if;
@@ -264,8 +269,9 @@ begin
   return v_count;
 end $$;
 
--- Ends what waits for an endpoint that gets nothing any more: a page of it, the rest comes with the next looks.
-create or replace function webhook_cancel(p_no int, p_reason text) returns void
+-- Ends what waits for an endpoint that gets nothing any more, or was begun before p_before: a page of it, the rest comes with the next
+-- looks.
+create or replace function webhook_cancel(p_no int, p_reason text, p_before timestamptz) returns void
 language sql
 set enable_seqscan = off
 set enable_hashjoin = off
@@ -274,6 +280,7 @@ as $$
   with page as (
     select d.event_id from webhook_deliveries d
     where d.webhook = p_no and d.status = 'pending' and (d.leased_until is null or d.leased_until <= clock_timestamp())
+      and d.begun_at < p_before
     order by d.webhook, d.next_at limit 500
     for update of d skip locked)
   update webhook_deliveries d
@@ -282,9 +289,10 @@ as $$
 $$;
 
 -- Takes at most p_limit deliveries that are due, for p_lease_ms: of one endpoint after the other, from the one after p_after on
--- and round, and of each no more than p_calls at a time, in all processes together; of one that fails only one. body null: there is no
--- such event any more.
-create or replace function webhook_claim(p_after int, p_limit int, p_calls int, p_lease_ms bigint)
+-- and round, and of each no more than p_calls at a time, in all processes together; of one that fails only one; of an account's no
+-- more than p_share. body null: there is no such event any more. The time that things are due by is fixed first: only so does the
+-- index end a scan there.
+create or replace function webhook_claim(p_after int, p_limit int, p_calls int, p_share int, p_lease_ms bigint)
 returns table (webhook int, event_id uuid, lease bigint, type text, tries int, url text, secret text, old_secret text, body text)
 language plpgsql
 set enable_seqscan = off
@@ -294,8 +302,9 @@ as $$
 #variable_conflict use_column
 declare
   w webhooks;
+  v_first webhook_deliveries;                       -- of the endpoint's pending ones
   v_no int := p_after;
-  v_next int;
+  v_now timestamptz;
   v_round boolean := p_after = 0;
   v_left int := p_limit;
   v_room int;
@@ -303,32 +312,38 @@ declare
   v_lease timestamptz;
 begin
   while v_left > 0 loop
-    v_next := (select d.webhook from webhook_deliveries d where d.status = 'pending' and d.webhook > v_no
-               order by d.webhook, d.next_at limit 1);
-    if v_next is null or (v_round and p_after > 0 and v_next > p_after) then
+    select x.webhook, x.next_at, x.begun_at into v_first.webhook, v_first.next_at, v_first.begun_at from webhook_deliveries x
+    where x.status = 'pending' and x.webhook > v_no order by x.webhook, x.next_at limit 1;
+    if not found or (v_round and p_after > 0 and v_first.webhook > p_after) then
       exit when v_round;
       v_round := true;
       v_no := 0;
       continue;
     end if;
-    v_no := v_next;
+    v_no := v_first.webhook;
     select * into w from webhooks x where x.no = v_no;
     if not found or w.deleted_at is not null or not w.enabled then
-      perform webhook_cancel(v_no, case when w.deleted_at is null then 'the webhook was disabled' else 'the webhook was deleted' end);
+      perform webhook_cancel(v_no, case when w.deleted_at is null then 'the webhook was disabled' else 'the webhook was deleted' end,
+                             'infinity');
       continue;
+    elsif v_first.begun_at < w.since then
+      perform webhook_cancel(v_no, 'the webhook was disabled', w.since);
     end if;
-    continue when (select d.next_at from webhook_deliveries d where d.webhook = v_no and d.status = 'pending'
-                   order by d.webhook, d.next_at limit 1) > clock_timestamp();
+    continue when v_first.next_at > clock_timestamp();
     continue when not pg_try_advisory_xact_lock(1953064039, v_no); -- another process is at it
-    v_room := case when w.failing_since is null then p_calls else 1 end
-              - (select count(*) from webhook_deliveries d where d.webhook = v_no and d.leased_until > clock_timestamp());
-    v_room := least(v_room, v_left);
+    v_now := clock_timestamp();
+    v_room := least(
+      v_left,
+      case when w.failing_since is null then p_calls else 1 end
+      - (select count(*) from webhook_deliveries x where x.webhook = v_no and x.leased_until > v_now),
+      p_share - (select sum((select count(*) from webhook_deliveries x where x.webhook = y.no and x.leased_until > v_now))
+                 from webhooks y where y.account = w.account and y.deleted_at is null));
     continue when v_room <= 0;
-    v_lease := clock_timestamp() + p_lease_ms * interval '1 ms';
+    v_lease := v_now + p_lease_ms * interval '1 ms';
     return query
     with due as (
       select d.event_id from webhook_deliveries d
-      where d.webhook = v_no and d.status = 'pending' and d.next_at <= clock_timestamp()
+      where d.webhook = v_no and d.status = 'pending' and d.next_at <= v_now and d.begun_at >= w.since
       order by d.webhook, d.next_at limit v_room
       for update of d skip locked)
     update webhook_deliveries d
@@ -361,9 +376,10 @@ end $$;
 
 -- Records what became of a delivery that was claimed. p_end: 'delivered', 'retry' (in p_wait_ms), 'failed', 'gone' (failed, and the
 -- endpoint wants no more), 'cancelled', or 'released' (it was not tried). p_disable_s: an endpoint that has failed for so long
--- is disabled. False: it was not ours any more. A test says nothing of the endpoint.
-create or replace function webhook_settle(p_webhook int, p_event uuid, p_lease bigint, p_end text, p_http_status int, p_error text,
-                                          p_response text, p_wait_ms bigint, p_disable_s bigint)
+-- is disabled. False: it was not ours any more. A test says nothing of the endpoint, nor does the URL that it had before (p_url: the
+-- one that was called).
+create or replace function webhook_settle(p_webhook int, p_event uuid, p_lease bigint, p_url text, p_end text, p_http_status int,
+                                          p_error text, p_response text, p_wait_ms bigint, p_disable_s bigint)
 returns boolean
 language plpgsql
 set enable_seqscan = off
@@ -383,7 +399,8 @@ begin
       http_status = case when v_tried = 1 then p_http_status else d.http_status end,
       response = case when v_tried = 1 then p_response else d.response end,
       error = case when p_end = 'released' then d.error else p_error end
-  where d.webhook = p_webhook and d.event_id = p_event and d.status = 'pending'
+  where d.webhook = p_webhook and d.event_id = p_event
+    and d.status || '' = 'pending' -- so written, the index of what is due is of no use to the planner, whatever its statistics say
     and (p_end = 'delivered' or (extract(epoch from d.leased_until) * 1000000)::bigint = p_lease)
   returning d.type into v_type;
   if v_type is null or v_tried = 0 or v_type = 'webhook.test' then
@@ -391,6 +408,9 @@ begin
   end if;
   if p_end = 'delivered' then
     update webhooks w set failing_since = null, failed_at = null where w.no = p_webhook and w.failing_since is not null;
+    return true;
+  end if;
+  if p_url is distinct from (select w.url from webhooks w where w.no = p_webhook) then
     return true;
   end if;
   -- Two failures with nothing between them for longer than a wait can be do not say that it was down all the time.

@@ -83,7 +83,7 @@
   X(saga_poll_ms, "SAGA_POLL_MS", INT, 10, 3600000, "200", "how often rewards are looked for whose delivery has ended, or whose deadline has passed, in ms") \
   X(webhook_pool_size, "WEBHOOK_WORKER_POOL_SIZE", INT, 1, 512, "16", "calls of accounts' webhooks under way at a time in this process, each on a thread") \
   X(webhook_calls, "WEBHOOK_ENDPOINT_CALLS", INT, 1, 512, "4", "calls under way at a time to one endpoint, in all processes; to one whose last call failed there is one") \
-  X(webhook_schedule, "WEBHOOK_RETRY_SCHEDULE", STR, 1, 512, "5s,5m,30m,2h,5h,10h,14h,20h,24h", "waits before the second, third, … attempt of a webhook's delivery: comma-separated numbers with ms, s, m or h, each of 1ms to 168h, 30 at most; up to a fifth is added to each") \
+  X(webhook_schedule, "WEBHOOK_RETRY_SCHEDULE", STR, 1, 512, "5s,5m,30m,2h,5h,10h,14h,20h,24h", "waits before the second, third, … attempt of a webhook's delivery: comma-separated numbers with ms, s, m or h, each of 1ms to 40h, 30 at most; up to a fifth is added to each") \
   X(webhook_disable_s, "WEBHOOK_DISABLE_SECONDS", INT, 1, 31536000, "432000", "an endpoint to which nothing has got through for so long is disabled, in seconds") \
   X(webhook_grace_s, "WEBHOOK_SECRET_GRACE_SECONDS", INT, 0, 2592000, "86400", "how long a webhook's old secret signs beside the new one, in seconds") \
   X(webhooks_max, "WEBHOOKS_PER_ACCOUNT", INT, 1, 1000, "20", "webhook endpoints that an account may have") \

@@ -7,7 +7,7 @@
 
 #include "core/uuid.h"
 
-#define WAIT_MAX_MS (168 * 3600000LL)
+#define WAIT_MAX_MS (40 * 3600000LL) /* webhook_settle takes failures that are two days apart for two outages */
 #define JITTER_PARTS 5 /* one of so many parts */
 
 static const struct {

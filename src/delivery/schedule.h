@@ -13,7 +13,7 @@ struct schedule {
     int64_t waits_ms[SCHEDULE_WAITS];
 };
 
-/* Comma-separated numbers with ms, s, m or h, each of 1 ms to 168 h. False with a sentence in why. */
+/* Comma-separated numbers with ms, s, m or h, each of 1 ms to 40 h. False with a sentence in why. */
 bool schedule_read(const char *text, struct schedule *out, char *why, size_t why_size);
 
 /* How long to wait after an attempt that failed, the first being 0; -1: there is no further one. Up to a fifth is added by

@@ -14,6 +14,7 @@
 #define LINE_MAX_BYTES 998 /* RFC 5322 */
 #define FILE_MAX_BYTES 262144
 #define NAME_SIZE 80
+#define PLACEHOLDERS_MAX 50 /* in one piece */
 
 /* A stretch of text as it is, or a value. */
 struct part {
@@ -102,6 +103,17 @@ static bool check_text(const char *text, size_t len, int line, size_t line_max, 
     return true;
 }
 
+/* A value may be long, and a mail's size is theirs. */
+static bool few_placeholders(const struct piece *p, char *why, size_t why_size)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < p->count; i++)
+        count += p->parts[i].value >= 0;
+    if (count > PLACEHOLDERS_MAX)
+        snprintf(why, why_size, "more than %d placeholders", PLACEHOLDERS_MAX);
+    return count <= PLACEHOLDERS_MAX;
+}
+
 static bool read_piece(struct piece *p, const char *text, size_t len, int line, size_t line_max,
                        const char *const *names, char *why, size_t why_size)
 {
@@ -116,7 +128,7 @@ static bool read_piece(struct piece *p, const char *text, size_t len, int line, 
             return false;
         at = next;
     }
-    return true;
+    return few_placeholders(p, why, why_size);
 }
 
 static struct template *new_template(void)

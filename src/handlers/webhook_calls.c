@@ -98,16 +98,24 @@ static int64_t lease_ms(const struct config *c)
     return c->webhook_timeout_ms + 4 * c->db_stall_ms;
 }
 
+/* An account with many slow endpoints must not have all threads. */
+static int64_t account_share(const struct config *c)
+{
+    int64_t half = c->webhook_pool_size / 2;
+    return half > 1 ? half : 1;
+}
+
 static bool calls_find(struct run *run, int64_t *position, void **pieces, size_t limit, size_t *count,
                        PGresult **failed)
 {
-    char after[NUMBER_SIZE], most[NUMBER_SIZE], each[NUMBER_SIZE], lease[NUMBER_SIZE];
-    const char *const values[] = {after, most, each, lease};
+    char after[NUMBER_SIZE], most[NUMBER_SIZE], each[NUMBER_SIZE], share[NUMBER_SIZE], lease[NUMBER_SIZE];
+    const char *const values[] = {after, most, each, share, lease};
     snprintf(after, sizeof after, "%" PRId64, *position);
     snprintf(most, sizeof most, "%zu", limit);
     snprintf(each, sizeof each, "%" PRId64, run->config->webhook_calls);
+    snprintf(share, sizeof share, "%" PRId64, account_share(run->config));
     snprintf(lease, sizeof lease, "%" PRId64, lease_ms(run->config));
-    PGresult *r = run_sql(run, failed, "select * from webhook_claim($1, $2, $3, $4)", 4, values);
+    PGresult *r = run_sql(run, failed, "select * from webhook_claim($1, $2, $3, $4, $5)", 5, values);
     for (int i = 0; r && i < PQntuples(r) && *count < limit; i++) {
         struct piece *p = piece_of(r, i);
         *position = strtoll(p->webhook, NULL, 10);
@@ -167,6 +175,7 @@ static bool calls_settle(struct run *run, void *piece, PGresult **failed)
     const char *const values[] = {p->webhook,
                                   p->event,
                                   p->lease,
+                                  p->url,
                                   ends[p->end].name,
                                   a->status != 0 ? status : NULL,
                                   a->why[0] ? a->why : NULL,
@@ -176,7 +185,7 @@ static bool calls_settle(struct run *run, void *piece, PGresult **failed)
     snprintf(status, sizeof status, "%d", a->status);
     snprintf(wait, sizeof wait, "%" PRId64, p->wait_ms);
     snprintf(disable, sizeof disable, "%" PRId64, run->config->webhook_disable_s);
-    PGresult *r = run_sql(run, failed, "select webhook_settle($1, $2, $3, $4, $5, $6, $7, $8, $9)", 9, values);
+    PGresult *r = run_sql(run, failed, "select webhook_settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", 10, values);
     if (r)
         metric_add(metric_get(M_WEBHOOKS, ends[p->end].counted, NULL), 1);
     PQclear(r);

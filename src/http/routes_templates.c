@@ -60,8 +60,9 @@ static char *copy(struct text t)
 }
 
 /* The member at fault, with the line and what is wrong there. */
-static void template_fault(struct body *b, const char *member, const char *why)
+static void template_fault(struct body *b, const char *member, char *why)
 {
+    text_clean(why); /* it quotes the template, perhaps not to the end of a character */
     char detail[sizeof b->detail];
     snprintf(detail, sizeof detail, "%s: %s.", member, why);
     body_fault(b, ERR_INVALID, member, detail);

@@ -137,7 +137,8 @@ def test_templates_by_request(env, api):
             ("text", "a\n{{ campaign }}", "line 2: unknown placeholder"), ("text", "a\n\n{{campaign", "line 3: {{ without }}"),
             ("text", "x" * 999, "line 1 is longer than 998 bytes"), ("text", "a\r\n", "control"), ("text", "a\0", "\\u0000"),
             ("text", "x\n" * 10001, "at most 20000"), ("html", "<p>{{verify_link}}</p>\n{{verifylink}}", "line 2"),
-            ("html", "x" * 50001, "at most 50000"), ("html", "", "empty"), ("html", ["x"], "string"), ("to", ADA, "no such member")]:
+            ("html", "x" * 50001, "at most 50000"),
+            ("text", "{{email}}" * 51, "more than 50 placeholders"), ("subject", "{{" + "é" * 100 + "}}", "unknown placeholder"), ("html", "", "empty"), ("html", ["x"], "string"), ("to", ADA, "no such member")]:
         for method, rest in (("PUT", ""), ("POST", "/preview")):
             body = {k: v for k, v in {**good, field: value}.items() if v is not None}
             answer = api.request(method, template(campaign, rest=rest), json=body)

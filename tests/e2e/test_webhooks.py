@@ -17,7 +17,7 @@ from lib.webhook import WebhookTarget
 pytestmark = pytest.mark.settings(
     GROUPS_ENABLED="webhook-workers", WEBHOOK_ALLOW_PRIVATE="on", WEBHOOK_TIMEOUT_MS=60000,
     WEBHOOK_RETRY_SCHEDULE="1ms,1ms,1ms", WEBHOOK_WORKER_POOL_SIZE=6, WEBHOOK_ENDPOINT_CALLS=2)
-NEVER = "168h"  # as a wait: what comes in a test's time has another reason
+NEVER = "40h"  # as a wait: what comes in a test's time has another reason
 
 
 @pytest.fixture
@@ -269,6 +269,25 @@ def test_endpoints_that_are_disabled(hooks, target, env):
     hooks.signup("dan")
     hooks.wait_log(gone, "delivered", "failed")
     assert target.to("/hook")[-1].json["data"]["email"] == "dan@example.com"
+
+
+def test_what_waited_stays_unsent(make_hooks, target, env):
+    """Disabled and enabled again before anybody had time to cancel what waited. And another URL has another past."""
+    hooks = make_hooks(WEBHOOK_RETRY_SCHEDULE=NEVER)
+    hook = hooks.create()
+    target.plan("/hook", 500)
+    hooks.signup()
+    wait_until(lambda: hooks.get(hook)["failing_since"], 20, "the first attempt failed")
+    with env.db() as connection:
+        connection.execute("update webhooks set since = clock_timestamp()")
+    [delivery] = hooks.wait_log(hook, "cancelled")
+    assert delivery["error"] == "the webhook was disabled"
+    assert hooks.patch(hook, description="x")["failing_since"]
+    assert hooks.patch(hook, url=target.url("/moved"))["failing_since"] is None
+    again = hooks.call("POST", f"/{hook['webhook_id']}/deliveries/{delivery['delivery_id']}/redeliver", expect=202)
+    assert again["status"] == "pending"
+    hooks.wait_log(hook, "delivered")
+    assert len(target.to("/hook")) == len(target.to("/moved")) == 1
 
 
 # --- hostile targets ---
