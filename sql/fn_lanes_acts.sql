@@ -558,8 +558,8 @@ begin
   with gone as (
     delete from user_rewards e where e.campaign = c.no and e.place > q.place and e.place <= q.place + p_rows returning e.id)
   select array_agg(g.id) into v_rewards from gone g;
+  delete from sagas s where s.user_reward_id = any (v_rewards); -- before deliveries, as everybody locks them
   delete from deliveries d where d.user_reward_id = any (v_rewards);
-  delete from sagas s where s.user_reward_id = any (v_rewards);
   delete from reward_releases r where r.campaign = c.no and r.place > q.place and r.place <= q.place + p_rows;
   delete from users x where x.campaign = c.no and x.place > q.place and x.place <= q.place + p_rows;
   delete from referrals x where x.campaign = c.no and x.referred > q.place and x.referred <= q.place + p_rows;

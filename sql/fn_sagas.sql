@@ -10,9 +10,11 @@
 -- --- what reward-workers do ------------------------------------------------------------------------------------------
 
 -- Begins an attempt at each delivery that is still wanted, and returns each one's status now, in order: 'sending' is to be
--- sent. An attempt ends within half of p_lease_ms.
+-- sent. An attempt ends within half of p_lease_ms. None is begun after twice p_deadline_s (0: none), so that sagas_due can end those
+-- whose turn never comes.
 create or replace function delivery_begin(p_user_rewards uuid[], p_events uuid[], p_campaigns int[], p_rewards int[],
-                                          p_places bigint[], p_kinds text[], p_targets text[], p_lease_ms bigint default 60000)
+                                          p_places bigint[], p_kinds text[], p_targets text[], p_lease_ms bigint default 60000,
+                                          p_deadline_s int default 0)
 returns setof text
 language plpgsql
 set enable_seqscan = off
@@ -21,6 +23,8 @@ set enable_mergejoin = off
 as $$
 declare
   v_lease constant interval := p_lease_ms * interval '1 ms';
+  v_oldest constant timestamptz := case when p_deadline_s = 0 then '-infinity'
+                                        else clock_timestamp() - 2 * make_interval(secs => p_deadline_s) end;
 begin
   -- What was earned before there were sagas.
   insert into sagas (user_reward_id, campaign, reward, n, place, event_id, state, earned_at, changed_at)
@@ -35,7 +39,7 @@ begin
   update sagas s
   set state = 'delivering', calling_until = clock_timestamp() + v_lease,
       changed_at = case when s.state = 'reserved' then clock_timestamp() else s.changed_at end
-  where s.user_reward_id = any (p_user_rewards)
+  where s.user_reward_id = any (p_user_rewards) and s.earned_at > v_oldest
     and (s.state = 'reserved'
          or s.state = 'delivering' and coalesce(s.calling_until < clock_timestamp() + v_lease / 2, true));
   insert into deliveries (user_reward_id, event_id, campaign, reward, place, kind, target, status)
@@ -46,7 +50,8 @@ begin
   order by g.user_reward
   on conflict (user_reward_id) do nothing;
   return query
-    select case when s.state = 'delivering' then (select d.status from deliveries d where d.user_reward_id = g.user_reward)
+    select case when s.state = 'delivering' and s.earned_at <= v_oldest then 'late'
+                when s.state = 'delivering' then (select d.status from deliveries d where d.user_reward_id = g.user_reward)
                 else coalesce(s.state, 'unknown') end
     from unnest(p_user_rewards) with ordinality as g (user_reward, ord)
     left join sagas s on s.user_reward_id = g.user_reward
@@ -78,7 +83,7 @@ begin
   from unnest(p_user_rewards, p_statuses, p_http_statuses, p_errors) as g (user_reward, status, http_status, error)
   where d.user_reward_id = g.user_reward
     and (d.status = 'sending'
-         or d.status = 'expired' and (select s.state from sagas s where s.user_reward_id = g.user_reward) = 'delivered');
+         or d.status in ('expired', 'failed') and g.status = 'delivered' and (select s.state from sagas s where s.user_reward_id = g.user_reward) = 'delivered');
   return (select count(*) from unnest(p_user_rewards, p_statuses) as g (user_reward, status)
           join sagas s on s.user_reward_id = g.user_reward
           where g.status = 'delivered' and s.state = 'released');
@@ -108,7 +113,7 @@ $$;
 
 -- Gives up what has not been delivered for p_deadline_s (0: none), and returns at most p_limit campaigns whose lanes have
 -- sagas to end. An attempt whose outcome nobody knows may have got through: it puts the deadline off by as much again, so that
--- it is repeated first.
+-- it is repeated first; but not for ever (delivery_begin).
 create or replace function sagas_due(p_deadline_s int, p_limit int) returns setof uuid
 language plpgsql
 as $$
@@ -120,7 +125,8 @@ begin
     v_late := array(
       select s.user_reward_id from sagas s
       where s.state in ('reserved', 'delivering') and s.earned_at < clock_timestamp() - make_interval(secs => p_deadline_s)
-        and coalesce(s.calling_until < clock_timestamp() - make_interval(secs => p_deadline_s), true)
+        and (s.calling_until is null or s.calling_until < clock_timestamp() - make_interval(secs => p_deadline_s)
+             or s.calling_until < clock_timestamp() and s.earned_at < clock_timestamp() - 2 * make_interval(secs => p_deadline_s))
       order by s.earned_at limit 1000 for update skip locked);
   end if;
   if cardinality(v_late) > 0 then

@@ -325,6 +325,8 @@ bool transactor_commit(struct transactor *t, const struct transaction *x, const 
                         .why = why,
                         .why_size = why_size};
     bool ok = run(&a, x);
+    if (!ok)
+        t->topic_there = false; /* somebody may have taken it away */
     if (a.aborts)
         abort_open(&a);
     if (a.broken)

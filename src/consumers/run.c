@@ -222,6 +222,7 @@ static void call_alone(const struct run_env *env, void *worker, struct item *con
         .config = env->config, .records = records, .count = called, .worker = worker, .stop_at = env->stop_at};
     if (called > 0)
         env->handler->call(&run);
+    check_outcomes(&run);
     free(records);
     if (count == 1)
         blame_suspect(env, items[0]);

@@ -190,11 +190,12 @@ static int64_t lease_ms(const struct config *c)
 /* Enters the rows of what is to be delivered, and calls for what is 'sending'. */
 static bool enter(struct run *run, PGresult **failed)
 {
-    char lease[24];
+    char lease[24], deadline[24];
     struct buf user_rewards = {0}, events = {0}, campaigns = {0}, rewards = {0}, places = {0}, kinds = {0},
                targets = {0};
     struct buf *const arrays[] = {&user_rewards, &events, &campaigns, &rewards, &places, &kinds, &targets};
-    const char *values[8] = {[7] = lease};
+    const char *values[9] = {[7] = lease, [8] = deadline};
+    snprintf(deadline, sizeof deadline, "%lld", (long long)run->config->reward_deadline_s);
     snprintf(lease, sizeof lease, "%lld", (long long)lease_ms(run->config));
     for (int i = 0; i < 7; i++)
         sql_array_begin(arrays[i]);
@@ -214,7 +215,7 @@ static bool enter(struct run *run, PGresult **failed)
     }
     for (int i = 0; i < 7; i++)
         values[i] = sql_array_end(arrays[i]);
-    PGresult *r = run_sql(run, failed, "select delivery_begin($1, $2, $3, $4, $5, $6, $7, $8)", 8, values);
+    PGresult *r = run_sql(run, failed, "select delivery_begin($1, $2, $3, $4, $5, $6, $7, $8, $9)", 9, values);
     int row = 0;
     for (size_t i = 0; r && i < run->count && row < PQntuples(r); i++)
         if (is_wanted(run->records[i])) {

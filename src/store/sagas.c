@@ -12,8 +12,8 @@
 #include "core/uuid.h"
 
 enum {
-    CAMPAIGNS = 100, /* at a time: as many actions are in the lanes at most */
-    ROWS = 50,       /* sagas that an action ends: a few milliseconds of the shard's lock */
+    CAMPAIGNS = 20,  /* at a time: as many actions are in the lanes at most */
+    ROWS = 20,       /* sagas that an action ends: a few milliseconds of the shard's lock */
     RETRY_MAX_MS = 5000,
     LOG_AT = 5, /* failures in a row: connections take a moment to come up */
 };
