@@ -101,8 +101,8 @@ static int64_t lease_ms(const struct config *c)
 /* An account with many slow endpoints must not have all threads. */
 static int64_t account_share(const struct config *c)
 {
-    int64_t half = c->webhook_pool_size / 2;
-    return half > 1 ? half : 1;
+    int64_t share = c->webhook_pool_size * 3 / 4;
+    return share > 1 ? share : 1;
 }
 
 static bool calls_find(struct run *run, int64_t *position, void **pieces, size_t limit, size_t *count,

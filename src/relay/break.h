@@ -22,15 +22,15 @@ static inline void break_begin(const struct event_row *rows, size_t count)
     break_count = count;
 }
 
-/* What is sent in the place of a row: itself, or a neighbour of its campaign whose seq is beside its own. Of 40 seqs, the last
+/* What is sent in the place of a row: itself, or a neighbour of its campaign whose seq is beside its own. Of 10 seqs, the last
  * but one and the last are a pair. */
 static inline const struct event_row *break_row(const struct event_row *row)
 {
     size_t at = (size_t)(row - break_rows);
-    int64_t place = row->seq % 40;
-    if (place == 39 && at > 0 && (broken("skip-event") || broken("swap-events")) && break_neighbours(row - 1, row))
+    int64_t place = row->seq % 10;
+    if (place == 9 && at > 0 && (broken("skip-event") || broken("swap-events")) && break_neighbours(row - 1, row))
         return row - 1;
-    if (place == 38 && at + 1 < break_count && broken("swap-events") && break_neighbours(row, row + 1))
+    if (place == 8 && at + 1 < break_count && broken("swap-events") && break_neighbours(row, row + 1))
         return row + 1;
     return row;
 }

@@ -76,6 +76,12 @@ bool source_commit(struct source *s, const struct source_offset *offsets, size_t
     return false;
 }
 
+struct membership *source_membership(struct source *s)
+{
+    (void)s;
+    return NULL;
+}
+
 void source_release(struct source *s)
 {
     (void)s;

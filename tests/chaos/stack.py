@@ -158,7 +158,7 @@ class Stack:
             "MAIL_TRANSPORT": "smtp", "SMTP_URL": self.smtp.url, "SMTP_TIMEOUT_MS": 5000 * SLOWNESS, "SMTP_STARTTLS": "off",
             "WEBHOOK_ALLOW_PRIVATE": "on", "WEBHOOK_TIMEOUT_MS": 3000 * SLOWNESS, "WEBHOOK_RETRY_SCHEDULE": ",".join(["1s"] * 30),
             "RETRY_MAX_ATTEMPTS": 200, "RETRY_BASE_MS": 100, "RETRY_MAX_MS": 1000,
-            "GROUPS_ENABLED": "all", "LANES": 2, "KAFKA_WORKER_POOL_SIZE": 4, "RELAY_POLL_MS": 50, "RELAY_SAVE_MS": 100,
+            "GROUPS_ENABLED": "all", "STATS_TOPIC": f"{name}-stats", "LANES": 2, "KAFKA_WORKER_POOL_SIZE": 4, "RELAY_POLL_MS": 50, "RELAY_SAVE_MS": 100,
             "DB_STALL_MS": 3000 * SLOWNESS, "HTTP_ANSWER_TIMEOUT_MS": 15000, **(settings or {})})
         try:
             for number in range(processes):

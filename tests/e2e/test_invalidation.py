@@ -64,7 +64,8 @@ def test_revoked_in_all_processes(make_env):
 
 def test_a_lookup_in_flight_does_not_revive(make_env, make_proxy):
     """The answer of a lookup is held up until after the revocation was heard of. Who asked gets it; the next one is refused."""
-    env = make_env(settings={"KEY_CACHE_MS": LONG, "KEY_CACHE_LIVE_MS": LONG, "GROUPS_ENABLED": "none"})
+    # Nobody but the lookup asks anything for a while: it is seen as what the connection has last done.
+    env = make_env(settings={"KEY_CACHE_MS": LONG, "KEY_CACHE_LIVE_MS": LONG, "GROUPS_ENABLED": "none", "SAGA_POLL_MS": LONG})
     proxy = make_proxy(env.postgres.port)
     held = env.start(DATABASE_URL=env.postgres.url_for(env.database, proxy.port), READ_CONNECTIONS=1, DB_STALL_MS=60000)
     other = env.start()
