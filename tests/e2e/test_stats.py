@@ -143,7 +143,6 @@ def test_killed_at_every_point(stats_env):
         some_events(env, api, campaign, 2)
     wait_exact(env, 40)
     assert env.value("select count(*) from handled where grp = 'analytics-workers'") == env.value("select count(*) from events")
-    assert published(env, "read_uncommitted")[1] > published(env)[1], "what was produced and not committed is in the log"
 
 
 def test_a_process_that_hangs_is_fenced(stats_env):
