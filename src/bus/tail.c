@@ -81,6 +81,14 @@ static uint32_t collect(rd_kafka_queue_t *queue, uint32_t partitions, int timeou
     return left;
 }
 
+/* Partitions whose leader is not known yet when their offsets are asked for wait half a second. */
+static void learn_leaders(rd_kafka_t *rk, rd_kafka_topic_t *topic, int timeout_ms)
+{
+    const struct rd_kafka_metadata *metadata;
+    if (rd_kafka_metadata(rk, 0, topic, &metadata, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        rd_kafka_metadata_destroy(metadata);
+}
+
 bool topic_tail_read(const struct config *config, uint32_t partitions, int timeout_ms, struct topic_tail *out,
                      char *why, size_t why_size)
 {
@@ -92,6 +100,7 @@ bool topic_tail_read(const struct config *config, uint32_t partitions, int timeo
     rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
     uint32_t started = 0;
     out->events = xcalloc(partitions, sizeof *out->events);
+    learn_leaders(rk, topic, timeout_ms / 2);
     while (started < partitions &&
            rd_kafka_consume_start_queue(topic, (int32_t)started, RD_KAFKA_OFFSET_TAIL(1), queue) == 0)
         started++;

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 
 from lib.kafka import hash_class
 from lib.load import campaigns_of
-from lib.stats import counted, kept, published, wait_exact
+from lib.stats import counted, kept, wait_exact
 from lib.util import unique, wait_until
 from lib.verify import execute, faults_of, run_verify, verify_ok, verify_user
 
