@@ -93,8 +93,8 @@ begin
   set url = coalesce(p_args ->> 'url', w.url),
       description = case when p_args ? 'description' then p_args ->> 'description' else w.description end,
       -- Another URL has another past.
-      failing_since = case when p_args ->> 'url' is distinct from w.url and p_args ? 'url' then null else w.failing_since end,
-      failed_at = case when p_args ->> 'url' is distinct from w.url and p_args ? 'url' then null else w.failed_at end,
+      failing_since = case when p_args ->> 'url' <> w.url then null else w.failing_since end,
+      failed_at = case when p_args ->> 'url' <> w.url then null else w.failed_at end,
       updated_at = clock_timestamp()
   where w.no = p_no;
   if p_args ? 'event_types' then

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "app/command_db.h"
 #include "app/commands.h"
@@ -139,7 +138,7 @@ static bool wait_for_groups(struct topic *topic, int timeout_s, char *why, size_
             said_us = now_us;
             fprintf(stderr, "waiting for %s: %" PRId64 " records\n", slowest, most);
         }
-        nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
+        clock_sleep_ms(LOOK_MS);
     }
 }
 

@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "core/clock.h"
 #include "core/pg.h"
@@ -43,7 +42,7 @@ bool relay_hold(PGconn *conn, int timeout_s)
             said_us = now_us;
             fprintf(stderr, "waiting for processes to let go of %ld shards\n", left);
         }
-        nanosleep(&(struct timespec){.tv_nsec = EVERY_MS * 1000000L}, NULL);
+        clock_sleep_ms(EVERY_MS);
     }
     return true;
 }

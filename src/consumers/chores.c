@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "consumers/workers.h"
 #include "core/buf.h"
@@ -93,8 +92,7 @@ static void settle(const struct chore_pool *p, void *worker, void *piece)
             return;
         if (process_stops(p))
             return;
-        int64_t ms = backoff_ms(i, SETTLE_BASE_MS, SETTLE_MAX_MS);
-        nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+        clock_sleep_ms(backoff_ms(i, SETTLE_BASE_MS, SETTLE_MAX_MS));
     }
 }
 

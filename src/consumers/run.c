@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "consumers/retry.h"
 #include "core/buf.h"
@@ -130,8 +129,7 @@ static bool pause_ms(const struct run_env *env, int64_t ms)
 {
     if (stopping(env))
         return false;
-    const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    nanosleep(&t, NULL);
+    clock_sleep_ms(ms);
     return true;
 }
 

@@ -33,6 +33,11 @@ int64_t clock_coarse_us(void)
     return clock_us(CLOCK_MONOTONIC_COARSE);
 }
 
+void clock_sleep_ms(int64_t ms)
+{
+    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+}
+
 /* Days since 1970-01-01 of a date in the Gregorian calendar; years are counted from March so that the leap day comes
  * last (Howard Hinnant, "chrono-compatible low-level date algorithms"). */
 static int64_t days_from_date(int64_t year, int64_t month, int64_t day)

@@ -9,6 +9,7 @@ int64_t clock_mono_us(void); /* CLOCK_MONOTONIC in microseconds: for durations a
 int64_t clock_wall_us(void); /* microseconds since 1970-01-01T00:00:00Z */
 /* As clock_mono_us, up to a tick of the kernel (4 ms) behind it, for a fifth of the price: for time-outs. */
 int64_t clock_coarse_us(void);
+void clock_sleep_ms(int64_t ms); /* blocks, so never on the loop; a signal may end it early */
 
 #define RFC3339_SIZE 28 /* "2025-01-01T12:00:00.123456Z" and the NUL */
 /* Writes RFC 3339 in UTC with six decimals (the only form Tidings emits). Years 1970..9999. */

@@ -303,14 +303,21 @@ static bool email_settle(struct run *run, PGresult **failed)
     return r != NULL;
 }
 
-static struct uuid event_id(const struct event *e)
-{
-    return e->id;
-}
-
 static bool email_give_up(struct run *run, PGresult **failed)
 {
-    return run_give_up(run, failed, "select mail_give_up($1, $2)", event_id);
+    struct buf events = {0}, reasons = {0};
+    sql_array_begin(&events);
+    sql_array_begin(&reasons);
+    for (size_t i = 0; i < run->count; i++) {
+        sql_array_uuid(&events, run->records[i]->event.id);
+        sql_array_text(&reasons, run->records[i]->reason);
+    }
+    const char *const values[] = {sql_array_end(&events), sql_array_end(&reasons)};
+    PGresult *r = run_sql(run, failed, "select mail_give_up($1, $2)", 2, values);
+    PQclear(r);
+    buf_free(&events);
+    buf_free(&reasons);
+    return r != NULL;
 }
 
 static void email_release(struct record *r)

@@ -82,6 +82,11 @@ void email_sample(const struct template *t, const struct config *config, const c
 /* Whether the event is about a reward, which its mail names. */
 bool email_about_reward(const struct event *e);
 
+/* Appends what the database must know of an event to look up its mail: one element to each array, in the order of mail_read's
+ * and mail_record's parameters. */
+enum { EMAIL_ARRAYS = 6 };
+void email_add_event(struct buf arrays[EMAIL_ARRAYS], const struct event *e);
+
 /* The user that the mail goes to; false: it goes to the account. */
 bool email_recipient(const struct event *e, struct uuid *user);
 

@@ -97,38 +97,41 @@ static void take_facts(struct record *record, const PGresult *r, int row, const 
     snprintf(job->message_id, sizeof job->message_id, "%s%s", event, id_suffix);
 }
 
+void email_add_event(struct buf arrays[EMAIL_ARRAYS], const struct event *e)
+{
+    enum { EVENTS, KINDS, CAMPAIGNS, USERS, PLACES, REWARDS };
+    struct uuid user;
+    sql_array_uuid(&arrays[EVENTS], e->id);
+    sql_array_text(&arrays[KINDS], event_type_name(e->type));
+    sql_array_uuid(&arrays[CAMPAIGNS], e->campaign_id);
+    if (email_recipient(e, &user)) {
+        sql_array_uuid(&arrays[USERS], user);
+        sql_array_int(&arrays[PLACES], uuid_place(user));
+    } else {
+        sql_array_text(&arrays[USERS], NULL);
+        sql_array_text(&arrays[PLACES], NULL);
+    }
+    if (email_about_reward(e))
+        sql_array_uuid(&arrays[REWARDS], event_data_uuid(e, "reward_id"));
+    else
+        sql_array_text(&arrays[REWARDS], NULL);
+}
+
 static bool read_facts(struct run *run, const char *id_suffix, PGresult **failed)
 {
-    enum { EVENTS, KINDS, CAMPAIGNS, USERS, PLACES, REWARDS, ARRAYS };
-    struct buf arrays[ARRAYS] = {{0}};
-    const char *values[ARRAYS];
-    for (int i = 0; i < ARRAYS; i++)
+    struct buf arrays[EMAIL_ARRAYS] = {{0}};
+    const char *values[EMAIL_ARRAYS];
+    for (int i = 0; i < EMAIL_ARRAYS; i++)
         sql_array_begin(&arrays[i]);
-    for (size_t i = 0; i < run->count; i++) {
-        const struct event *e = &run->records[i]->event;
-        struct uuid user;
-        sql_array_uuid(&arrays[EVENTS], e->id);
-        sql_array_text(&arrays[KINDS], event_type_name(e->type));
-        sql_array_uuid(&arrays[CAMPAIGNS], e->campaign_id);
-        if (email_recipient(e, &user)) {
-            sql_array_uuid(&arrays[USERS], user);
-            sql_array_int(&arrays[PLACES], uuid_place(user));
-        } else {
-            sql_array_text(&arrays[USERS], NULL);
-            sql_array_text(&arrays[PLACES], NULL);
-        }
-        if (email_about_reward(e))
-            sql_array_uuid(&arrays[REWARDS], event_data_uuid(e, "reward_id"));
-        else
-            sql_array_text(&arrays[REWARDS], NULL);
-    }
-    for (int i = 0; i < ARRAYS; i++)
+    for (size_t i = 0; i < run->count; i++)
+        email_add_event(arrays, &run->records[i]->event);
+    for (int i = 0; i < EMAIL_ARRAYS; i++)
         values[i] = sql_array_end(&arrays[i]);
-    PGresult *r = run_sql(run, failed, "select * from mail_read($1, $2, $3, $4, $5, $6)", ARRAYS, values);
+    PGresult *r = run_sql(run, failed, "select * from mail_read($1, $2, $3, $4, $5, $6)", EMAIL_ARRAYS, values);
     for (size_t i = 0; r && i < run->count && (int)i < PQntuples(r); i++)
         take_facts(run->records[i], r, (int)i, id_suffix);
     PQclear(r);
-    for (int i = 0; i < ARRAYS; i++)
+    for (int i = 0; i < EMAIL_ARRAYS; i++)
         buf_free(&arrays[i]);
     return r != NULL;
 }

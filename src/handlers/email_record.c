@@ -36,7 +36,7 @@ static void mark_entered(struct email_final *finals, size_t count, const PGresul
 
 bool email_record(struct run *run, struct email_final *finals, size_t count, const char *id_suffix, PGresult **failed)
 {
-    enum { EVENTS, KINDS, CAMPAIGNS, USERS, PLACES, REWARDS, STATUSES, ARRAYS };
+    enum { STATUSES = EMAIL_ARRAYS, ARRAYS };
     struct buf wanted = {0};
     struct buf arrays[ARRAYS] = {{0}};
     const char *values[ARRAYS + 2];
@@ -44,23 +44,8 @@ bool email_record(struct run *run, struct email_final *finals, size_t count, con
     for (int i = 0; i < ARRAYS; i++)
         sql_array_begin(&arrays[i]);
     for (size_t i = 0; i < count; i++) {
-        const struct event *e = &finals[i].record->event;
-        struct uuid user;
         finals[i].entered = false;
-        sql_array_uuid(&arrays[EVENTS], e->id);
-        sql_array_text(&arrays[KINDS], event_type_name(e->type));
-        sql_array_uuid(&arrays[CAMPAIGNS], e->campaign_id);
-        if (email_recipient(e, &user)) {
-            sql_array_uuid(&arrays[USERS], user);
-            sql_array_int(&arrays[PLACES], uuid_place(user));
-        } else {
-            sql_array_text(&arrays[USERS], NULL);
-            sql_array_text(&arrays[PLACES], NULL);
-        }
-        if (email_about_reward(e))
-            sql_array_uuid(&arrays[REWARDS], event_data_uuid(e, "reward_id"));
-        else
-            sql_array_text(&arrays[REWARDS], NULL);
+        email_add_event(arrays, &finals[i].record->event);
         sql_array_text(&arrays[STATUSES], finals[i].status);
     }
     for (int i = 0; i < ARRAYS; i++)

@@ -95,23 +95,6 @@ PGresult *run_sql(struct run *run, PGresult **failed, const char *sql, int count
     return NULL;
 }
 
-bool run_give_up(struct run *run, PGresult **failed, const char *sql, struct uuid (*id_of)(const struct event *e))
-{
-    struct buf ids = {0}, reasons = {0};
-    sql_array_begin(&ids);
-    sql_array_begin(&reasons);
-    for (size_t i = 0; i < run->count; i++) {
-        sql_array_uuid(&ids, id_of(&run->records[i]->event));
-        sql_array_text(&reasons, run->records[i]->reason);
-    }
-    const char *const values[] = {sql_array_end(&ids), sql_array_end(&reasons)};
-    PGresult *r = run_sql(run, failed, sql, 2, values);
-    PQclear(r);
-    buf_free(&ids);
-    buf_free(&reasons);
-    return r != NULL;
-}
-
 char *sql_copy(const PGresult *r, int row, int column)
 {
     return PQgetisnull(r, row, column) ? NULL : xstrdup(PQgetvalue(r, row, column));

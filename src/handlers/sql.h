@@ -26,9 +26,6 @@ PGresult *sql_exec(PGconn *conn, int64_t deadline_us, const _Atomic int64_t *sto
  * succeeded; else NULL, with what failed in *failed (NULL: the connection). */
 PGresult *run_sql(struct run *run, PGresult **failed, const char *sql, int count, const char *const *values);
 
-/* For give_up: runs a statement of two arrays, the records' ids and their reasons. */
-bool run_give_up(struct run *run, PGresult **failed, const char *sql, struct uuid (*id_of)(const struct event *e));
-
 /* A copy of a value, NULL for SQL null; the caller's to free. */
 char *sql_copy(const PGresult *r, int row, int column);
 /* The bytes of a bytea, NULL for SQL null; to be freed with PQfreemem. */

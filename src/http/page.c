@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "http/answer.h"
+#include "http/url.h"
 
 static const char style[] =
     "body{font:18px/1.5 system-ui,sans-serif;color:#222;background:#f6f6f4;margin:0}"
@@ -39,14 +40,23 @@ static void end(struct buf *out)
     buf_adds(out, "</main></body></html>\n");
 }
 
+/* A button that posts the token. action: relative, so that it keeps whatever prefix PUBLIC_URL has, and without the token. */
+static void add_button(struct buf *out, const char *action, const char *label, const char *token, size_t token_len)
+{
+    buf_adds(out, "<form method=\"post\" action=\"");
+    buf_adds(out, action);
+    buf_adds(out, "\"><input type=\"hidden\" name=\"token\" value=\"");
+    buf_add_html(out, token, token_len);
+    buf_adds(out, "\"><button>");
+    buf_adds(out, label);
+    buf_adds(out, "</button></form>\n");
+}
+
 void page_confirm(struct request *r, struct buf *out, const char *token, size_t token_len)
 {
     begin(r, out, "Confirm your e-mail address");
-    /* A relative action keeps whatever prefix PUBLIC_URL has, and leaves the token out of the address. */
-    buf_adds(out, "<p>One click, and you are in.</p>\n<form method=\"post\" action=\"verify\">"
-                  "<input type=\"hidden\" name=\"token\" value=\"");
-    buf_add_html(out, token, token_len);
-    buf_adds(out, "\"><button>Confirm</button></form>\n");
+    buf_adds(out, "<p>One click, and you are in.</p>\n");
+    add_button(out, "verify", "Confirm", token, token_len);
     end(out);
 }
 
@@ -60,10 +70,8 @@ void page_confirmed(struct request *r, struct buf *out)
 void page_unsubscribe(struct request *r, struct buf *out, const char *token, size_t token_len)
 {
     begin(r, out, "No more mails?");
-    buf_adds(out, "<p>You will get no more mails of this campaign. Your place in it stays yours.</p>\n"
-                  "<form method=\"post\" action=\"unsubscribe\"><input type=\"hidden\" name=\"token\" value=\"");
-    buf_add_html(out, token, token_len);
-    buf_adds(out, "\"><button>Unsubscribe</button></form>\n");
+    buf_adds(out, "<p>You will get no more mails of this campaign. Your place in it stays yours.</p>\n");
+    add_button(out, "unsubscribe", "Unsubscribe", token, token_len);
     end(out);
 }
 
@@ -72,6 +80,26 @@ void page_unsubscribed(struct request *r, struct buf *out)
     begin(r, out, "You are unsubscribed");
     buf_adds(out, "<p>You will get no more mails of this campaign. You can close this page.</p>\n");
     end(out);
+}
+
+void page_answer_link(struct request *r,
+                      enum err (*read)(const struct request *r, const struct buf *token, struct uuid *campaign,
+                                       struct uuid *user),
+                      void (*show)(struct request *r, struct buf *out, const char *token, size_t token_len))
+{
+    struct buf token = {0};
+    struct uuid campaign, user;
+    size_t len;
+    const char *query = request_query(r, &len);
+    enum err err = url_field(query, len, "token", &token) ? read(r, &token, &campaign, &user) : ERR_BAD_TOKEN;
+    if (err == ERR_NONE) {
+        struct buf *out = answer_body(r);
+        show(r, out, token.data, token.len);
+        answer_send(r, 200, PAGE_TYPE, out);
+    } else {
+        answer_error(r, err);
+    }
+    buf_free(&token);
 }
 
 static const char *title_of(enum err err)

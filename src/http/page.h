@@ -3,6 +3,7 @@
 #define TIDINGS_HTTP_PAGE_H
 
 #include "core/buf.h"
+#include "core/uuid.h"
 #include "http/problem.h"
 #include "http/request.h"
 
@@ -14,6 +15,11 @@ void page_confirmed(struct request *r, struct buf *out);
 /* "No more mails": likewise. */
 void page_unsubscribe(struct request *r, struct buf *out, const char *token, size_t token_len);
 void page_unsubscribed(struct request *r, struct buf *out);
+/* Answers the GET of a link whose token `read` takes: with the page that `show` makes of it. Opening a link changes nothing. */
+void page_answer_link(struct request *r,
+                      enum err (*read)(const struct request *r, const struct buf *token, struct uuid *campaign,
+                                       struct uuid *user),
+                      void (*show)(struct request *r, struct buf *out, const char *token, size_t token_len));
 /* An error. */
 void page_problem(struct request *r, const struct problem *p, struct buf *out);
 

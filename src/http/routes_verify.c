@@ -16,19 +16,7 @@ static enum err read_token(const struct request *r, const struct buf *token, str
 
 void route_verify_page(struct request *r)
 {
-    struct buf token = {0};
-    struct uuid campaign, user;
-    size_t len;
-    const char *query = request_query(r, &len);
-    enum err err = url_field(query, len, "token", &token) ? read_token(r, &token, &campaign, &user) : ERR_BAD_TOKEN;
-    if (err == ERR_NONE) {
-        struct buf *out = answer_body(r);
-        page_confirm(r, out, token.data, token.len);
-        answer_send(r, 200, PAGE_TYPE, out);
-    } else {
-        answer_error(r, err);
-    }
-    buf_free(&token);
+    page_answer_link(r, read_token, page_confirm);
 }
 
 static void on_verified(struct request *r, struct action *a, const struct action_result *result)

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/clock.h"
 #include "core/pg.h"
@@ -200,10 +199,8 @@ void lost_batch_resolve(struct lost_batch *lost, const struct config *config)
 {
     /* At least once, however late it is. */
     for (int attempt = 0; !lost->found && (attempt == 0 || clock_mono_us() < lost->deadline_us); attempt++) {
-        if (attempt > 0) {
-            int64_t wait = backoff_ms(attempt - 1, 50, 1000);
-            nanosleep(&(struct timespec){wait / 1000, wait % 1000 * 1000000}, NULL);
-        }
+        if (attempt > 0)
+            clock_sleep_ms(backoff_ms(attempt - 1, 50, 1000));
         lost->found = resolve_once(lost, config);
     }
 }
