@@ -113,6 +113,15 @@ static void go_down(struct pglink *l, const char *why)
         l->options.on_down(l->options.arg, l->trouble);
 }
 
+/* With libpq's reason. */
+static void fail(struct pglink *l)
+{
+    char why[WHY_SIZE];
+    snprintf(why, sizeof why, "%s", PQerrorMessage(l->conn));
+    why[strcspn(why, "\n")] = '\0';
+    go_down(l, why);
+}
+
 static bool poll_update(struct pglink *l, int flushed)
 {
     int events = UV_READABLE | (flushed == 1 ? UV_WRITABLE : 0);
@@ -135,14 +144,21 @@ static void complete_head(struct pglink *l)
     PQclear(result);
 }
 
-/* Reads every complete result. An error replaces rows that came before it: a commit can fail after its rows were sent. */
-static void drain(struct pglink *l)
+/* Reads every complete result. An error replaces rows that came before it: a commit can fail after its rows were sent.
+ * False: libpq will never answer what still waits; a send by one of the callbacks may have found the connection gone. */
+static bool drain(struct pglink *l)
 {
     PGconn *conn = l->conn;
+    bool ended = false;
     while (l->state == UP && l->conn == conn && l->count > 0 && !PQisBusy(conn)) {
         PGresult *result = PQgetResult(conn);
-        if (!result)
-            continue; /* the end of one statement's results; its Sync follows */
+        if (!result) { /* the end of one statement's results; its Sync follows, or else nothing does, for ever */
+            if (ended)
+                return false;
+            ended = true;
+            continue;
+        }
+        ended = false;
         if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
             PQclear(result);
             complete_head(l);
@@ -153,6 +169,7 @@ static void drain(struct pglink *l)
             PQclear(result);
         }
     }
+    return true;
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
@@ -160,18 +177,15 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     struct pglink *l = poll->data;
     /* libuv reports a reset socket as a bad descriptor; libpq knows better what happened. */
     if ((status < 0 || (events & UV_READABLE)) && (!PQconsumeInput(l->conn) || status < 0)) {
-        char why[WHY_SIZE];
-        snprintf(why, sizeof why, "%s", PQerrorMessage(l->conn));
-        why[strcspn(why, "\n")] = '\0';
-        go_down(l, why);
+        fail(l);
         return;
     }
-    drain(l);
+    bool answered = drain(l);
     if (l->state != UP || l->poll != poll)
         return;
     int flushed = PQflush(l->conn);
-    if (flushed < 0 || PQstatus(l->conn) == CONNECTION_BAD || !poll_update(l, flushed))
-        go_down(l, PQerrorMessage(l->conn));
+    if (!answered || flushed < 0 || PQstatus(l->conn) == CONNECTION_BAD || !poll_update(l, flushed))
+        fail(l);
 }
 
 static void check_stall(struct pglink *l)
@@ -185,6 +199,8 @@ static void on_timer(uv_timer_t *timer)
     struct pglink *l = timer->data;
     if (l->state == DOWN)
         open_start(l);
+    else if (l->state == UP && !l->poll)
+        fail(l);
     else if (l->state == UP)
         check_stall(l);
 }
@@ -315,6 +331,19 @@ const char *pglink_trouble(const struct pglink *l)
     return l->state == UP ? "" : l->trouble;
 }
 
+/* A send that fails makes libpq close the socket, whose number may be another's soon: it is not watched any more. What waits
+ * is answered on a later turn. */
+static void after_send(struct pglink *l, int flushed)
+{
+    if (PQstatus(l->conn) != CONNECTION_BAD) {
+        if (flushed >= 0)
+            poll_update(l, flushed);
+    } else if (l->poll) {
+        poll_stop(l);
+        uv_timer_start(&l->timer, on_timer, 0, 0);
+    }
+}
+
 bool pglink_send(struct pglink *l, const char *statement, int count, const char *const *values, const int *lengths,
                  const int *formats, int result_format, pglink_done done, void *arg)
 {
@@ -322,13 +351,14 @@ bool pglink_send(struct pglink *l, const char *statement, int count, const char 
         return false;
     /* Once the statement is in libpq's buffer part of it may be on the wire: from here on the answer is `done`'s, and a
      * failure is found by the poll handle, not inside this call. */
-    if (!PQsendQueryPrepared(l->conn, statement, count, values, lengths, formats, result_format))
+    if (!PQsendQueryPrepared(l->conn, statement, count, values, lengths, formats, result_format)) {
+        after_send(l, -1);
         return false;
+    }
     l->ring[(l->head + l->count) % l->options.max_pending] = (struct pending){done, arg, clock_mono_us()};
     l->count++;
     PQpipelineSync(l->conn);
-    int flushed = PQflush(l->conn);
-    poll_update(l, flushed == 1);
+    after_send(l, PQflush(l->conn));
     return true;
 }
 

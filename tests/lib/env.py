@@ -246,6 +246,7 @@ class Env:
     def describe(self):
         """What a failed test's report shows of its services."""
         parts = [f"--- {s.log} (settings changed: {self._changed(s)})\n{tail(s.log)}" for s in self.services]
+        parts += [f"--- {s.name} hangs\n{s.stacks()}" for s in self.services if s.running() and not s.answers()]
         reports = sanitizer_reports(self.directory)
         return "\n".join(parts + ([f"--- sanitizer\n{reports}"] if reports else []))
 

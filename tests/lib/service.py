@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -98,14 +99,11 @@ class Service:
 
     def wait_listening(self, seconds=20):
         """Until /healthz answers, whether ready or not."""
-        def answers():
+        def is_listening():
             self._must_run()
-            try:
-                return self._http.get("/healthz").status_code == 200
-            except httpx.TransportError:
-                return False
+            return self.answers()
 
-        wait_until(answers, seconds, lambda: f"{self.name} listens\n{tail(self.log)}")
+        wait_until(is_listening, seconds, lambda: f"{self.name} listens\n{tail(self.log)}")
         return self
 
     def _must_run(self):
@@ -127,13 +125,29 @@ class Service:
         try:
             status = self.process.wait(limit + slack)
         except subprocess.TimeoutExpired:
+            where = self.stacks()
             self.kill9()
-            raise AssertionError(f"{self.name} did not end within {limit} + {slack} s\n{tail(self.log)}") from None
+            raise AssertionError(f"{self.name} did not end within {limit} + {slack} s\n{tail(self.log)}\n{where}") from None
         took = time.monotonic() - begin
         reports = sanitizer_reports(self.directory)
         assert not reports, f"{self.name}: a sanitizer has found something\n{reports}"
         assert status == 0, f"{self.name} ended with status {status}, not 0\n{tail(self.log)}"
         return took
+
+    def answers(self):
+        try:
+            return self._http.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stacks(self):
+        """Where its threads are, for the report of one that hangs; needs gdb."""
+        if not self.running() or not shutil.which("gdb"):
+            return ""
+        self.resume()
+        got = subprocess.run(["gdb", "-batch", "-p", str(self.pid), "-ex", "thread apply all bt 12"], capture_output=True,
+                             text=True, timeout=60, check=False)
+        return "\n".join(line for line in got.stdout.splitlines() if line.startswith(("Thread", "#")))
 
     def check_end(self):
         """AssertionError if it has come to an end that the test did not bring about: a crash, above all."""

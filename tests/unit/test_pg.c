@@ -5,9 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 /* cmocka.h needs those before it */
-#include <arpa/inet.h>
 #include <cmocka.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,59 +16,22 @@
 
 #include "core/buf.h"
 #include "core/pg.h"
+#include "pg_standin.h"
 
 struct server {
-    int listener;
-    int port;
+    struct standin net;
     pthread_t thread;
     bool refuse; /* at the start-up, with 57P03 */
     char startup[2000];
     struct buf queries; /* each followed by a newline */
 };
 
-static bool read_exactly(int fd, char *out, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = read(fd, out, len);
-        if (n <= 0)
-            return false;
-        out += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
-
-/* A message's body without its length; NUL-terminated. */
-static bool read_body(int fd, char *out, size_t size, size_t *len)
-{
-    uint32_t length;
-    if (!read_exactly(fd, (char *)&length, 4))
-        return false;
-    *len = ntohl(length) - 4;
-    assert_true(*len < size);
-    out[*len] = '\0';
-    return read_exactly(fd, out, *len);
-}
-
-static void add_message(struct buf *out, char type, const void *body, size_t len)
-{
-    buf_addc(out, type);
-    buf_add_u32be(out, (uint32_t)len + 4);
-    buf_add(out, body, len);
-}
-
 static void add_error(struct buf *out, const char *severity, const char *state)
 {
     struct buf body = {0};
     buf_printf(&body, "S%s%cV%s%cC%s%cMmessage of %s%c%c", severity, 0, severity, 0, state, 0, state, 0, 0);
-    add_message(out, 'E', body.data, body.len);
+    standin_add(out, 'E', body.data, body.len);
     buf_free(&body);
-}
-
-static void flush_to(int fd, struct buf *out)
-{
-    assert_int_equal(send(fd, out->data, out->len, MSG_NOSIGNAL), out->len);
-    buf_free(out);
 }
 
 /* "ERROR 23505" fails so, "FATAL 57P01" too and hangs up, "DYING 57P01" is about to, "GONE" hangs up without a word;
@@ -85,10 +46,10 @@ static bool answer(int fd, const char *query)
     if (fatal || dying || strncmp(query, "ERROR ", 6) == 0)
         add_error(&out, fatal || dying ? "FATAL" : "ERROR", query + 6);
     else
-        add_message(&out, 'C', "SET", 4);
+        standin_add(&out, 'C', "SET", 4);
     if (!fatal)
-        add_message(&out, 'Z', "I", 1);
-    flush_to(fd, &out);
+        standin_add(&out, 'Z', "I", 1);
+    standin_send(fd, &out);
     return !fatal;
 }
 
@@ -97,29 +58,17 @@ static void serve_one(struct server *s, int fd)
     char body[4000], type;
     size_t len;
     struct buf hello = {0};
-    if (!read_body(fd, body, sizeof body, &len))
+    if (!standin_read_startup(fd, body, sizeof body, &len))
         return;
-    if (len == 4) { /* SSLRequest or GSSENCRequest: no; then the start-up follows */
-        assert_int_equal(write(fd, "N", 1), 1);
-        if (!read_body(fd, body, sizeof body, &len))
-            return;
-        if (len == 4) {
-            assert_int_equal(write(fd, "N", 1), 1);
-            if (!read_body(fd, body, sizeof body, &len))
-                return;
-        }
-    }
     for (size_t i = 4; i < len && i < sizeof s->startup; i++)
         s->startup[i - 4] = body[i] ? body[i] : ' ';
     if (s->refuse) {
         add_error(&hello, "FATAL", "57P03");
-        flush_to(fd, &hello);
+        standin_send(fd, &hello);
         return;
     }
-    add_message(&hello, 'R', "\0\0\0\0", 4);
-    add_message(&hello, 'Z', "I", 1);
-    flush_to(fd, &hello);
-    while (read_exactly(fd, &type, 1) && read_body(fd, body, sizeof body, &len) && type == 'Q') {
+    standin_welcome(fd);
+    while (standin_read_message(fd, &type, body, sizeof body, &len) && type == 'Q') {
         buf_printf(&s->queries, "%s\n", body);
         if (!answer(fd, body))
             return;
@@ -129,7 +78,7 @@ static void serve_one(struct server *s, int fd)
 static void *serve(void *arg)
 {
     struct server *s = arg;
-    int fd = accept(s->listener, NULL, NULL);
+    int fd = accept(s->net.listener, NULL, NULL);
     if (fd >= 0) {
         serve_one(s, fd);
         close(fd);
@@ -139,27 +88,21 @@ static void *serve(void *arg)
 
 static void server_start(struct server *s)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    s->listener = socket(AF_INET, SOCK_STREAM, 0);
-    assert_int_equal(bind(s->listener, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(s->listener, 5), 0);
-    assert_int_equal(getsockname(s->listener, (struct sockaddr *)&address, &size), 0);
-    s->port = ntohs(address.sin_port);
+    standin_listen(&s->net);
     assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
 }
 
 static void server_stop(struct server *s)
 {
     pthread_join(s->thread, NULL);
-    close(s->listener);
+    close(s->net.listener);
     buf_free(&s->queries);
 }
 
 static PGconn *open_to(struct server *s, const char *settings, char why[300])
 {
     char url[300];
-    snprintf(url, sizeof url, "postgresql://someone@127.0.0.1:%d/tidings?%s", s->port, settings);
+    snprintf(url, sizeof url, "postgresql://someone@127.0.0.1:%d/tidings?%s", s->net.port, settings);
     return pg_open(url, "tidings test", 5, why, 300);
 }
 
@@ -197,7 +140,7 @@ static void test_session_is_pinned(void **state)
         "SET default_transaction_isolation = 'read committed';SET synchronous_commit = on;SET TimeZone = "
         "'UTC';SET search_path = tidings;SET client_encoding = 'UTF8';SET client_min_messages = warning;"
         "SET jit = off\n");
-    close(s.listener);
+    close(s.net.listener);
     buf_free(&s.queries);
 }
 
