@@ -148,7 +148,7 @@ def test_session_still_running(make_case, road):
     """It is ended before it can commit."""
     case = make_case(road)
     with slow_inserts(case, 1.5):
-        before = case.env.query("select pid from pg_stat_activity where application_name like 'tidings-lane-%' "
+        before = case.env.query("select pid from pg_stat_activity where starts_with(application_name, 'tidings-lane-') "
                                 "and datname = current_database()")
         assert before
         case.lose(at_once=True)
