@@ -110,7 +110,9 @@ static void deliver(struct lane *l, bool go_on)
     struct lane_result *result = &l->result;
     size_t count = l->batch_count, again = 0, done = 0;
     l->batch_count = 0;
-    for (size_t i = 0; i < result->row_count; i++)
+    /* While the link is down its next session may have read the heads before a lost batch became visible: on_up must not take
+     * that for a past that is lost. */
+    for (size_t i = 0; i < result->row_count && pglink_up(l->link); i++)
         if (result->rows[i].seq > l->heads[result->rows[i].shard])
             l->heads[result->rows[i].shard] = result->rows[i].seq;
     for (size_t i = 0; i < count; i++) {

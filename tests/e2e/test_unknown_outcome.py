@@ -159,6 +159,31 @@ def test_session_still_running(make_case, road):
 
 
 @roads
+def test_next_session_begins_before_the_lost_commit_shows(make_case, road):
+    """The lane's next session reads the shards' heads, then the lost batch's commit becomes visible and is found, and only then is
+    the session ready: it must not be taken for a database that went back in time."""
+    case = make_case(road)
+    with case.env.db() as db:
+        for name, application, seconds in (("end_old_barriers()", "tidings-lane-%", 3), ("end_lane_session(bigint)", "tidings-resolve", 1.5)):
+            bare = name.partition("(")[0]
+            db.execute(f"alter function {name} rename to real_{bare}")
+            parameter, argument = ("p_key bigint", "p_key") if "bigint" in name else ("", "")
+            db.execute(f"create function {bare}({parameter}) returns bigint language plpgsql as $$ begin"
+                       f" if current_setting('application_name') like '{application}' then perform pg_sleep({seconds}); end if;"
+                       f" return real_{bare}({argument}); end $$")
+    with slow_inserts(case, 0.7):
+        case.lose(at_once=True)
+        waiting = case.begin("slow@example.com", "the-key")
+        case.wait_lost()
+        case.assert_found(waiting.result(), 3)
+    case.service.wait_ready()
+    case.wait_found()
+    case.assert_found(case.try_until_answered("next@example.com"), 4)
+    case.service.wait_ready()
+    assert case.service.metric("tidings_relay_alarm") == 0, case.service.ready()
+
+
+@roads
 def test_session_stands_still(make_case, road):
     """SIGSTOP: it cannot be ended, and nobody can know whether it will commit. So the outcome is unknown, until it is."""
     case = make_case(road, HTTP_ANSWER_TIMEOUT_MS=4000)
