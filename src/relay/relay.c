@@ -189,15 +189,25 @@ static void reset_producer(struct relay *r, const char *why)
 static void probe_work(uv_work_t *work)
 {
     struct relay *r = work->data;
+    const struct topic_facts *facts = &r->probed;
     r->probe_partitions = 0;
-    if (!topic_probe(r->config, PROBE_TIMEOUT_MS, &r->facts, r->probe_why, sizeof r->probe_why))
+    if (!topic_probe(r->config, PROBE_TIMEOUT_MS, &r->probed, r->probe_why, sizeof r->probe_why))
         return;
     if (!r->tail_read &&
-        !topic_tail_read(r->config, r->facts.partitions, TAIL_TIMEOUT_MS, &r->tail, r->probe_why, sizeof r->probe_why))
+        !topic_tail_read(r->config, facts->partitions, TAIL_TIMEOUT_MS, &r->tail, r->probe_why, sizeof r->probe_why))
         return;
-    r->probe_partitions = r->fix(r->fix_arg, r->facts.partitions, r->probe_why, sizeof r->probe_why);
+    r->probe_partitions = r->fix(r->fix_arg, facts->partitions, r->probe_why, sizeof r->probe_why);
     if (r->probe_partitions == 0 && !r->tail_read)
         topic_tail_free(&r->tail);
+}
+
+/* A limit that could not be asked this time still holds. */
+static void take_facts(struct relay *r)
+{
+    int64_t known = r->window ? r->facts.max_message_bytes : -1;
+    r->facts = r->probed;
+    if (r->facts.max_message_bytes < 0)
+        r->facts.max_message_bytes = known;
 }
 
 static void warn_of_topic(const struct relay *r)
@@ -258,6 +268,8 @@ static void probe_done(uv_work_t *work, int status)
     r->probing = false;
     if (r->closing)
         return;
+    if (r->probe_partitions > 0)
+        take_facts(r);
     if (r->window && (!r->brokers_down || r->probe_partitions > 0)) { /* only asked whether the brokers are back */
         r->brokers_down = false;
         return;

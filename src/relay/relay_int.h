@@ -26,7 +26,8 @@ struct relay_shard {
     uint32_t no;
     enum tenure tenure;
     int32_t rewinds;    /* of the saved cursor that was last gone by; -1: none yet */
-    int64_t rewound_to; /* ARRIVING */
+    int64_t rewound_to; /* ARRIVING: the cursor, and `rewinds` once it counts */
+    int32_t rewound_by;
     int64_t leaving_since_us;
     bool reading; /* a range read is under way */
     int64_t read_from;
@@ -88,8 +89,8 @@ struct relay {
     int64_t probed_us;
     int probe_attempt;
     int64_t waiting_logged_us;
-    struct topic_facts facts;
-    uint32_t probe_partitions; /* the probe's result */
+    struct topic_facts facts, probed; /* probed: the pool thread's, while probing */
+    uint32_t probe_partitions;        /* the probe's result */
     char probe_why[512];
 
     bool stopping, closing;

@@ -33,6 +33,16 @@ static void list_ours(struct relay *r)
     metric_gauge(M_RELAY_SHARDS, count);
 }
 
+/* Until here the shard's cursor is of the time before the rewind, and so is `rewinds`: Postgres takes no cursor saved under it. */
+static void arrive(struct relay_shard *s)
+{
+    if (window_shard_in_flight(s->relay->window, s->no) > 0)
+        return;
+    s->rewinds = s->rewound_by;
+    window_go_back(s->relay->window, s->no, s->rewound_to);
+    set_tenure(s, SHARD_OURS);
+}
+
 /* The session holds the shard's lock, and its saved cursor is at seq. */
 static void hold(struct relay_shard *s, int64_t seq, int32_t rewinds)
 {
@@ -40,19 +50,16 @@ static void hold(struct relay_shard *s, int64_t seq, int32_t rewinds)
     bool rewound = s->rewinds >= 0 && s->rewinds != rewinds;
     if (s->tenure == SHARD_LEAVING)
         return;
-    if (rewound || (s->tenure == SHARD_ARRIVING && rewinds == s->rewinds)) {
-        s->rewinds = rewinds;
-        s->rewound_to = s->saved = seq;
-        if (window_shard_in_flight(w, s->no) > 0) {
-            set_tenure(s, SHARD_ARRIVING);
-            return;
-        }
-        window_go_back(w, s->no, seq);
-    } else {
-        s->rewinds = rewinds;
-        s->saved = seq;
-        window_start_at(w, s->no, seq);
+    s->saved = seq;
+    if (rewound) {
+        s->rewound_to = seq;
+        s->rewound_by = rewinds;
+        set_tenure(s, SHARD_ARRIVING);
+        arrive(s);
+        return;
     }
+    s->rewinds = rewinds;
+    window_start_at(w, s->no, seq);
     set_tenure(s, SHARD_OURS);
 }
 
@@ -221,9 +228,8 @@ void shares_tick(struct relay *r, int64_t now_us)
     for (uint32_t i = 0; r->window && i < r->shards; i++) {
         struct relay_shard *s = &r->shard[i];
         leaving |= s->tenure == SHARD_LEAVING;
-        if (s->tenure == SHARD_ARRIVING && window_shard_in_flight(r->window, i) == 0) {
-            window_go_back(r->window, i, s->rewound_to);
-            set_tenure(s, SHARD_OURS);
+        if (s->tenure == SHARD_ARRIVING) {
+            arrive(s);
             list_ours(r);
         }
     }

@@ -209,6 +209,29 @@ def test_rewind_while_processes_run(env, service, api):
     assert repeats(env) == events
 
 
+def test_rewind_while_kafka_hangs(make_env, own_kafka):
+    """What is in flight is not acknowledged, so the rewound cursors do not count yet when the process is told to stop. Its last word
+    on cursors is of the time before the rewind, and must not undo it."""
+    env = make_env(kafka=own_kafka, settings={"GROUPS_ENABLED": "none"})
+    service = env.start()
+    api = env.api(service)
+    campaigns = campaigns_of(api, 12)
+    for i in range(24):
+        assert api.signup(campaigns[i % 12], f"u{i}@example.com").status == 201
+    wait_caught_up(env)
+    before = env.value("select count(*) from events")
+    own_kafka.pause()
+    for i in range(24):  # one in each shard at least
+        assert api.signup(campaigns[i % 12], f"late{i}@example.com").status == 201
+    assert f"{before} events will be sent again" in env.run("relay", "rewind", "--since", "2020-01-01T00:00:00Z")
+    wait_until(lambda: len(lock_owners(env)) == SHARDS, 20, "the process has taken the shards back")
+    service.stop()
+    own_kafka.resume()
+    service.start()
+    wait_caught_up(env)
+    wait_until(lambda: repeats(env) >= before, 20, lambda: f"{before} events show again; {repeats(env)} do")
+
+
 def test_two_commands_do_not_hold_the_relays_at_once(env, service):
     wait_shares([service], [SHARDS])
     with psycopg.connect(env.settings["DATABASE_URL"], autocommit=True, options="-c search_path=tidings") as other:
