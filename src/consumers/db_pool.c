@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/pg.h"
 #include "handlers/sql.h"
+#include "store/barrier.h"
 
 #define STATEMENT_STALLS 3 /* a worker's statement may take so many times DB_STALL_MS: it is set-based */
 #define BACKOFF_BASE_MS 100
@@ -75,7 +76,7 @@ static PGconn *open_one(const struct db_pool *p, char *why, size_t why_size)
 {
     PGconn *conn =
         pg_open(p->config->database_url, "tidings worker", (int)p->config->db_connect_timeout_s, why, why_size);
-    if (conn && !pin_session(p, conn, why, why_size)) {
+    if (conn && (!pin_session(p, conn, why, why_size) || !barrier_pass(conn, why, why_size))) {
         PQfinish(conn);
         conn = NULL;
     }

@@ -22,16 +22,26 @@ enum pg_failure pg_classify(const PGconn *conn, const PGresult *result);
  * each host of the URL, and for DNS as long as the resolver takes: never call on the loop thread. Returns a connection, or NULL with the reason in why. */
 PGconn *pg_open(const char *url, const char *application_name, int connect_timeout_s, char *why, size_t why_size);
 
-/* Whether the server takes writes; false with a sentence in why when it is a standby: what it shows may lag behind. Blocks. */
+/* What sets a session up must be quick: the calls below block for PG_SETUP_MS at most, and a connection that did not answer by
+ * then is of no use any more. Pool and worker threads only. */
+enum { PG_SETUP_MS = 5000 };
+
+/* The result of statements without parameters, the last one's; NULL: no answer in time, or not sent. */
+PGresult *pg_ask(PGconn *conn, const char *sql);
+
+/* Runs statements without rows; true on success, else the reason in why. */
+bool pg_run(PGconn *conn, const char *sql, char *why, size_t why_size);
+
+/* Whether the server takes writes; false with a sentence in why when it is a standby: what it shows may lag behind. */
 bool pg_require_primary(PGconn *conn, char *why, size_t why_size);
 
-/* Prepares a statement; true on success, else the reason in why. Blocks. */
+/* Prepares a statement; true on success, else the reason in why. */
 bool pg_prepare(PGconn *conn, const char *name, const char *sql, char *why, size_t why_size);
 
 /* Prepares, under the function's name, the call of a function with so many parameters (at most 40), as rows. */
 bool pg_prepare_call(PGconn *conn, const char *function, int params, char *why, size_t why_size);
 
-/* Runs one statement without rows; true on success, else the reason in why. Blocks. */
-bool pg_run(PGconn *conn, const char *sql, char *why, size_t why_size);
+/* Why a statement failed (r NULL: it had no answer), one line. */
+void pg_why(const PGconn *conn, const PGresult *r, char *why, size_t why_size);
 
 #endif

@@ -1,16 +1,13 @@
 /* Blocking statements with a deadline. */
 #include "handlers/sql.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "core/clock.h"
+#include "core/pgexec.h"
 
 #define PARAMS_MAX 16
-#define SLICE_US 200000 /* how soon a stop is noticed while waiting */
 
 /* Gives a connection up whose answer did not come: closing would otherwise try to say goodbye to it. */
 static void give_up(PGconn *conn)
@@ -19,37 +16,6 @@ static void give_up(PGconn *conn)
     if (fd >= 0)
         shutdown(fd, SHUT_RDWR);
     PQconsumeInput(conn); /* notices it: PQstatus says CONNECTION_BAD from here on */
-}
-
-/* Waits until the socket can be read, or written if `write`. False: the deadline passed, or the process stops. */
-static bool wait_socket(PGconn *conn, bool write, int64_t deadline_us, const _Atomic int64_t *stop_at)
-{
-    struct pollfd p = {.fd = PQsocket(conn), .events = (short)(POLLIN | (write ? POLLOUT : 0))};
-    for (;;) {
-        int64_t now = clock_mono_us();
-        int64_t stop = stop_at ? atomic_load_explicit(stop_at, memory_order_relaxed) : 0;
-        int64_t end = stop != 0 && stop < deadline_us ? stop : deadline_us;
-        if (now >= end || p.fd < 0)
-            return false;
-        int64_t slice = end - now < SLICE_US ? end - now : SLICE_US;
-        int n = poll(&p, 1, (int)(slice / 1000) + 1);
-        if (n > 0)
-            return true;
-        if (n < 0 && errno != EINTR)
-            return false;
-    }
-}
-
-/* Sends what libpq still holds, then reads until a whole result is there. */
-static bool wait_result(PGconn *conn, int64_t deadline_us, const _Atomic int64_t *stop_at)
-{
-    for (int unsent; (unsent = PQflush(conn)) != 0;)
-        if (unsent < 0 || !wait_socket(conn, true, deadline_us, stop_at) || !PQconsumeInput(conn))
-            return false;
-    while (PQisBusy(conn))
-        if (!wait_socket(conn, false, deadline_us, stop_at) || !PQconsumeInput(conn))
-            return false;
-    return true;
 }
 
 PGresult *sql_exec(PGconn *conn, int64_t deadline_us, const _Atomic int64_t *stop_at, const char *sql, int count,
@@ -62,23 +28,10 @@ PGresult *sql_exec(PGconn *conn, int64_t deadline_us, const _Atomic int64_t *sto
         lengths[i] = params[i].len;
         formats[i] = params[i].binary;
     }
-    PGresult *last = NULL;
-    if (PQstatus(conn) != CONNECTION_OK || PQsetnonblocking(conn, 1) != 0 ||
-        !PQsendQueryParams(conn, sql, count, NULL, values, lengths, formats, 0))
-        goto lost;
-    for (;;) {
-        if (!wait_result(conn, deadline_us, stop_at))
-            goto lost;
-        PGresult *r = PQgetResult(conn);
-        if (!r)
-            break;
-        PQclear(last);
-        last = r;
-    }
-    if (PQstatus(conn) == CONNECTION_OK)
-        return last;
-lost:
-    PQclear(last);
+    PGresult *r = pg_exec(conn, (struct pg_limit){deadline_us, stop_at}, sql, count, values, lengths, formats, 0);
+    if (r && PQstatus(conn) == CONNECTION_OK)
+        return r;
+    PQclear(r);
     give_up(conn);
     return NULL;
 }

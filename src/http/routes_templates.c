@@ -112,9 +112,7 @@ static void answer_change(void *arg, enum err err, const PGresult *rows, bool wi
     struct request *r = request_resume(arg);
     if (!r)
         return;
-    if (err == ERR_DB_UNAVAILABLE) /* it may have been lost on the way back */
-        err = ERR_OUTCOME_UNKNOWN;
-    else if (err == ERR_NONE && PQntuples(rows) == 0)
+    if (err == ERR_NONE && PQntuples(rows) == 0)
         err = ERR_NO_CAMPAIGN;
     else if (err == ERR_NONE && PQgetisnull(rows, 0, 0))
         err = ERR_NO_TEMPLATE;

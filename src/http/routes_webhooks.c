@@ -64,8 +64,6 @@ static void on_changed(void *arg, enum err err, const PGresult *rows)
     struct request *r = request_resume(c.request);
     if (!r)
         return;
-    if (err == ERR_DB_UNAVAILABLE)
-        err = ERR_OUTCOME_UNKNOWN; /* it was on its way */
     if (err == ERR_NONE && PQgetvalue(rows, 0, 2)[0] == 't')
         answer_header(r, "idempotency-replayed", "true");
     if (err == ERR_NONE && !PQgetisnull(rows, 0, 1))

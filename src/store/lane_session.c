@@ -2,13 +2,14 @@
 #include "store/lane_session.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/clock.h"
 #include "core/pg.h"
+#include "core/pgexec.h"
+#include "store/barrier.h"
 #include "store/lane_append.h"
 #include "store/lane_call.h"
 
@@ -17,79 +18,14 @@ static const char PINS[] = "set enable_seqscan = off; set enable_bitmapscan = of
                            "set enable_mergejoin = off; set plan_cache_mode = force_generic_plan;"
                            "set idle_in_transaction_session_timeout = '5s'";
 
-enum { STATEMENT_US = 5000000 };
-
-/* Waits for the connection's socket until the deadline; false when that has passed. */
-static bool wait_readable(PGconn *conn, int64_t deadline_us)
-{
-    int64_t left_ms = (deadline_us - clock_mono_us()) / 1000;
-    struct pollfd fd = {.fd = PQsocket(conn), .events = POLLIN};
-    return left_ms > 0 && poll(&fd, 1, (int)left_ms) != 0;
-}
-
-/* One statement with a deadline on our side: the server's own do not end a wait for a standby, nor a server that hangs.
- * NULL: not in time (the connection is then of no use any more). */
-static PGresult *exec_in_time(PGconn *conn, const char *sql, int count, const char *const *values, int result_format)
-{
-    int64_t deadline_us = clock_mono_us() + STATEMENT_US;
-    PGresult *last = NULL, *r;
-    if (!PQsendQueryParams(conn, sql, count, NULL, values, NULL, NULL, result_format))
-        return NULL;
-    for (;;) {
-        while (PQisBusy(conn))
-            if (!wait_readable(conn, deadline_us) || !PQconsumeInput(conn)) {
-                PQclear(last);
-                return NULL;
-            }
-        if (!(r = PQgetResult(conn)))
-            return last;
-        PQclear(last);
-        last = r;
-    }
-}
-
-static void say_why(PGconn *conn, const PGresult *r, char *why, size_t why_size)
-{
-    const char *text = r ? PQresultErrorMessage(r) : PQerrorMessage(conn);
-    snprintf(why, why_size, "%.*s", (int)strcspn(text, "\n"), *text ? text : "no answer in time");
-}
-
 static bool query_one(PGconn *conn, const char *sql, char *value, size_t value_size, char *why, size_t why_size)
 {
-    PGresult *r = exec_in_time(conn, sql, 0, NULL, 0);
+    PGresult *r = pg_ask(conn, sql);
     bool ok = PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == 1;
     if (ok)
         snprintf(value, value_size, "%s", PQgetvalue(r, 0, 0));
     else
-        say_why(conn, r, why, why_size);
-    PQclear(r);
-    return ok;
-}
-
-static void count_warning(void *arg, const PGresult *notice)
-{
-    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
-    if (severity && strcmp(severity, "WARNING") == 0)
-        ++*(int *)arg;
-}
-
-/* What can be seen may be on this server alone: ending a backend that waits for a standby makes its commit visible without being
- * replicated. A commit of our own, later in the WAL and fully acknowledged, vouches for everything that was seen before it. A try
- * that is given up leaves a session behind that waits; the next one ends those. */
-static bool barrier(PGconn *conn, char *why, size_t why_size)
-{
-    int warnings = 0;
-    char ignored[32];
-    if (!query_one(conn, "select end_old_barriers()", ignored, sizeof ignored, why, why_size))
-        return false;
-    PQnoticeReceiver before = PQsetNoticeReceiver(conn, count_warning, &warnings);
-    PGresult *r = exec_in_time(conn, "select pg_logical_emit_message(true, 'tidings', 'barrier')", 0, NULL, 0);
-    PQsetNoticeReceiver(conn, before, NULL);
-    bool ok = PQresultStatus(r) == PGRES_TUPLES_OK && warnings == 0;
-    if (PQstatus(conn) == CONNECTION_OK && (!r || warnings > 0))
-        snprintf(why, why_size, "commits are not confirmed: is the synchronous standby away?");
-    else if (!ok)
-        say_why(conn, r, why, why_size);
+        pg_why(conn, r, why, why_size);
     PQclear(r);
     return ok;
 }
@@ -109,10 +45,10 @@ static bool check_server(PGconn *conn, char *why, size_t why_size)
 
 static bool read_heads(PGconn *conn, uint32_t shards, int64_t *heads, char *why, size_t why_size)
 {
-    PGresult *r = PQexec(conn, "select shard, seq from shard_heads()");
+    PGresult *r = pg_ask(conn, "select shard, seq from shard_heads()");
     bool ok = PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) == (int)shards;
     if (!ok)
-        snprintf(why, why_size, "%s", PQerrorMessage(conn));
+        pg_why(conn, r, why, why_size);
     for (int i = 0; ok && i < PQntuples(r); i++)
         heads[i] = strtoll(PQgetvalue(r, i, 1), NULL, 10);
     PQclear(r);
@@ -128,7 +64,7 @@ bool lane_session_setup(PGconn *conn, const struct config *config, const struct 
     return schema_check(conn, why, why_size) && check_server(conn, why, why_size) &&
            pg_run(conn, PINS, why, why_size) && pg_run(conn, timeout, why, why_size) &&
            query_one(conn, lock, ignored, sizeof ignored, why, why_size) &&
-           read_heads(conn, installation->shards, heads, why, why_size) && barrier(conn, why, why_size) &&
+           read_heads(conn, installation->shards, heads, why, why_size) && barrier_pass(conn, why, why_size) &&
            lane_call_prepare(conn, why, why_size) && lane_append_prepare(conn, why, why_size);
 }
 
@@ -168,15 +104,16 @@ static PGresult *look_up(PGconn *conn, const struct lost_batch *lost, char *why,
         buf_addc(&arrays[i], '}');
         values[i] = buf_cstr(&arrays[i]);
     }
-    PGresult *r = exec_in_time(conn,
-                               "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[], $4::int[], $5::uuid[],"
-                               " $6::uuid[])",
-                               COUNT, values, 1);
+    struct pg_limit limit = {.deadline_us = clock_mono_us() + PG_SETUP_MS * 1000};
+    PGresult *r = pg_exec(conn, limit,
+                          "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[], $4::int[], $5::uuid[],"
+                          " $6::uuid[])",
+                          COUNT, values, NULL, NULL, 1);
     for (size_t i = 0; i < COUNT; i++)
         buf_free(&arrays[i]);
     if (PQresultStatus(r) == PGRES_TUPLES_OK)
         return r;
-    say_why(conn, r, why, why_size);
+    pg_why(conn, r, why, why_size);
     PQclear(r);
     return NULL;
 }
@@ -189,7 +126,8 @@ static PGresult *resolve_once(struct lost_batch *lost, const struct config *conf
         return NULL;
     PGresult *found = NULL;
     if (check_server(conn, lost->why, sizeof lost->why) && pg_run(conn, PINS, lost->why, sizeof lost->why) &&
-        end_old_session(conn, lost->key, lost->why, sizeof lost->why) && barrier(conn, lost->why, sizeof lost->why))
+        end_old_session(conn, lost->key, lost->why, sizeof lost->why) &&
+        barrier_pass(conn, lost->why, sizeof lost->why))
         found = look_up(conn, lost, lost->why, sizeof lost->why);
     PQfinish(conn);
     return found;

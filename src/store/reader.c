@@ -1,4 +1,4 @@
-/* Reads for HTTP: connections in pipeline mode, a bounded queue in front of them. */
+/* Reads and small changes for HTTP: connections in pipeline mode, a bounded queue in front of them. */
 #include "store/reader.h"
 
 #include <stdio.h>
@@ -11,9 +11,10 @@
 #include "core/metrics.h"
 #include "core/pg.h"
 #include "core/pglink.h"
+#include "store/barrier.h"
 #include "store/schema.h"
 
-enum { PIPELINE = 64 };
+enum { PIPELINE = 64, STALL_SLACK_MS = 500 };
 
 /* Plans are made once, must not depend on statistics, and walk along indexes from one look-up to the next. */
 #define PINNED                                                                                                         \
@@ -34,17 +35,23 @@ struct read {
 };
 
 struct link {
-    struct reader *reader;
+    struct pool *pool;
     struct pglink *pg;
     char name[40];
 };
 
-struct reader {
-    const struct config *config;
+/* A queue and the connections that serve it. */
+struct pool {
+    struct reader *reader;
     struct link *links;
     size_t link_count, turn;
-    size_t waiting;            /* queued and in flight */
-    struct read *head, **tail; /* queued */
+    struct read *head, **tail;
+};
+
+struct reader {
+    const struct config *config;
+    struct pool reads, changes;
+    size_t waiting; /* queued and in flight */
     uv_timer_t timer;
     uv_check_t check;
     bool stopping;
@@ -57,13 +64,13 @@ struct reader {
 
 static const char *const labels[] = {
 #define READ_LABEL(id, label, sql) [id] = label,
-    READ_TABLE(READ_LABEL)
+    READ_TABLE(READ_LABEL) CHANGE_TABLE(READ_LABEL)
 #undef READ_LABEL
 };
 
 static const char *const statements[] = {
 #define READ_SQL(id, label, sql) [id] = sql,
-    READ_TABLE(READ_SQL)
+    READ_TABLE(READ_SQL) CHANGE_TABLE(READ_SQL)
 #undef READ_SQL
 };
 
@@ -84,70 +91,76 @@ static void on_answer(void *arg, const struct pglink_answer *answer)
         return;
     }
     enum pg_failure failure = rows ? pg_classify(NULL, rows) : PG_CONNECTION;
-    if (failure == PG_BUG || failure == PG_DATA)
+    if (failure == PG_BUG || failure == PG_DATA) {
         log_error("a read failed", "query", labels[q->query], "error",
                   PQresultErrorField(rows, PG_DIAG_MESSAGE_PRIMARY));
-    finish(q, failure == PG_BUG || failure == PG_DATA ? ERR_INTERNAL : ERR_DB_UNAVAILABLE, NULL);
+        finish(q, ERR_INTERNAL, NULL);
+    } else {
+        bool in_doubt = failure == PG_CONNECTION && q->query >= READ_CHANGES; /* it was on its way */
+        finish(q, in_doubt ? ERR_OUTCOME_UNKNOWN : ERR_DB_UNAVAILABLE, NULL);
+    }
 }
 
 /* Connections take turns, so that slow and quick reads spread evenly. */
-static struct pglink *next_link(struct reader *r)
+static struct pglink *next_link(struct pool *p)
 {
-    for (size_t i = 0; i < r->link_count; i++) {
-        size_t at = (r->turn + i) % r->link_count;
-        if (!pglink_room(r->links[at].pg))
+    for (size_t i = 0; i < p->link_count; i++) {
+        size_t at = (p->turn + i) % p->link_count;
+        if (!pglink_room(p->links[at].pg))
             continue;
-        r->turn = at + 1;
-        return r->links[at].pg;
+        p->turn = at + 1;
+        return p->links[at].pg;
     }
     return NULL;
 }
 
-static void pump(struct reader *r)
+static void pump(struct pool *p)
 {
-    while (r->head) {
-        struct pglink *pg = next_link(r);
+    while (p->head) {
+        struct pglink *pg = next_link(p);
         if (!pg)
             return;
-        struct read *q = r->head;
+        struct read *q = p->head;
         if (!pglink_send(pg, labels[q->query], q->count, q->params, NULL, NULL, 0, on_answer, q)) {
             pglink_drop(pg, "cannot send");
             continue;
         }
-        r->head = q->next;
-        if (!r->head)
-            r->tail = &r->head;
+        p->head = q->next;
+        if (!p->head)
+            p->tail = &p->head;
     }
 }
 
 static void on_check(uv_check_t *check)
 {
-    pump(check->data);
+    struct reader *r = check->data;
+    pump(&r->reads);
+    pump(&r->changes);
 }
 
-static bool any_up(const struct reader *r)
+static bool any_up(const struct pool *p)
 {
-    for (size_t i = 0; i < r->link_count; i++)
-        if (pglink_up(r->links[i].pg))
+    for (size_t i = 0; i < p->link_count; i++)
+        if (pglink_up(p->links[i].pg))
             return true;
     return false;
 }
 
 bool reader_ready(const struct reader *r)
 {
-    return any_up(r);
+    return any_up(&r->reads);
 }
 
 const char *reader_trouble(const struct reader *r)
 {
-    return any_up(r) ? "" : pglink_trouble(r->links[0].pg);
+    return any_up(&r->reads) ? "" : pglink_trouble(r->reads.links[0].pg);
 }
 
-static void fail_queue(struct reader *r, enum err err)
+static void fail_queue(struct pool *p, enum err err)
 {
-    struct read *q = r->head;
-    r->head = NULL;
-    r->tail = &r->head;
+    struct read *q = p->head;
+    p->head = NULL;
+    p->tail = &p->head;
     while (q) {
         struct read *next = q->next;
         finish(q, err, NULL);
@@ -155,56 +168,71 @@ static void fail_queue(struct reader *r, enum err err)
     }
 }
 
-/* Pool thread. */
-static bool setup(PGconn *conn, void *arg, char *why, size_t why_size)
+/* Postgres gives a statement up before we give its connection up: else each one left behind would go on, and the next would
+ * come to wait for it, until no connection is left. What is still under way when a connection is given up ends soon. */
+static bool pin_time(PGconn *conn, const struct config *config, char *why, size_t why_size)
 {
-    (void)arg;
-    if (!pg_require_primary(conn, why, why_size) || !schema_check(conn, why, why_size) ||
-        !pg_run(conn, PINNED, why, why_size))
-        return false;
-    for (int i = 0; i < READ_COUNT; i++)
+    char sql[160];
+    snprintf(sql, sizeof sql, "set statement_timeout = %lld; set client_connection_check_interval = '1s'",
+             (long long)config->db_stall_ms);
+    return pg_run(conn, sql, why, why_size);
+}
+
+static bool prepare(PGconn *conn, int from, int to, char *why, size_t why_size)
+{
+    for (int i = from; i < to; i++)
         if (!pg_prepare(conn, labels[i], statements[i], why, why_size))
             return false;
     return true;
 }
 
+/* Pool thread, as the next one. */
+static bool setup_reads(PGconn *conn, void *arg, char *why, size_t why_size)
+{
+    const struct link *link = arg;
+    return pg_require_primary(conn, why, why_size) && schema_check(conn, why, why_size) &&
+           pg_run(conn, PINNED, why, why_size) && pin_time(conn, link->pool->reader->config, why, why_size) &&
+           prepare(conn, 0, READ_CHANGES, why, why_size);
+}
+
+static bool setup_changes(PGconn *conn, void *arg, char *why, size_t why_size)
+{
+    const struct link *link = arg;
+    return pg_require_primary(conn, why, why_size) && schema_check(conn, why, why_size) &&
+           pg_run(conn, PINNED, why, why_size) && pin_time(conn, link->pool->reader->config, why, why_size) &&
+           barrier_pass(conn, why, why_size) && prepare(conn, READ_CHANGES, READ_COUNT, why, why_size);
+}
+
 static void on_up(void *arg)
 {
     struct link *link = arg;
-    pump(link->reader);
+    pump(link->pool);
 }
 
 static void on_down(void *arg, const char *why)
 {
     struct link *link = arg;
     (void)why;
-    if (!any_up(link->reader))
-        fail_queue(link->reader, ERR_DB_UNAVAILABLE);
+    if (!any_up(link->pool))
+        fail_queue(link->pool, ERR_DB_UNAVAILABLE);
 }
 
-struct reader *reader_start(uv_loop_t *loop, const struct config *config)
+static void open_pool(struct pool *p, struct reader *r, uv_loop_t *loop, const char *name, size_t count,
+                      bool (*setup)(PGconn *conn, void *arg, char *why, size_t why_size))
 {
-    struct reader *r = xcalloc(1, sizeof *r);
-    r->config = config;
-    r->tail = &r->head;
-    for (int i = 0; i < READ_COUNT; i++)
-        r->m_seconds[i] = metric_get(M_READ_SECONDS, labels[i], NULL);
-    uv_timer_init(loop, &r->timer);
-    r->timer.data = r;
-    uv_check_init(loop, &r->check);
-    r->check.data = r;
-    uv_check_start(&r->check, on_check);
-    r->link_count = (size_t)config->readers;
-    r->links = xcalloc(r->link_count, sizeof *r->links);
-    for (size_t i = 0; i < r->link_count; i++) {
-        struct link *link = &r->links[i];
-        link->reader = r;
-        snprintf(link->name, sizeof link->name, "tidings-read-%zu", i);
+    p->reader = r;
+    p->tail = &p->head;
+    p->link_count = count;
+    p->links = xcalloc(count, sizeof *p->links);
+    for (size_t i = 0; i < count; i++) {
+        struct link *link = &p->links[i];
+        link->pool = p;
+        snprintf(link->name, sizeof link->name, "tidings-%s-%zu", name, i);
         link->pg = pglink_open(loop, &(struct pglink_options){
-                                         .url = config->database_url,
+                                         .url = r->config->database_url,
                                          .application_name = link->name,
-                                         .connect_timeout_s = (int)config->db_connect_timeout_s,
-                                         .stall_ms = config->db_stall_ms,
+                                         .connect_timeout_s = (int)r->config->db_connect_timeout_s,
+                                         .stall_ms = r->config->db_stall_ms + STALL_SLACK_MS,
                                          .max_pending = PIPELINE,
                                          .setup = setup,
                                          .on_up = on_up,
@@ -212,15 +240,31 @@ struct reader *reader_start(uv_loop_t *loop, const struct config *config)
                                          .arg = link,
                                      });
     }
+}
+
+struct reader *reader_start(uv_loop_t *loop, const struct config *config)
+{
+    struct reader *r = xcalloc(1, sizeof *r);
+    r->config = config;
+    for (int i = 0; i < READ_COUNT; i++)
+        r->m_seconds[i] = metric_get(M_READ_SECONDS, labels[i], NULL);
+    uv_timer_init(loop, &r->timer);
+    r->timer.data = r;
+    uv_check_init(loop, &r->check);
+    r->check.data = r;
+    uv_check_start(&r->check, on_check);
+    open_pool(&r->reads, r, loop, "read", (size_t)config->readers, setup_reads);
+    open_pool(&r->changes, r, loop, "change", 1, setup_changes);
     return r;
 }
 
 enum err reader_submit(struct reader *r, enum read_query query, int count, const char *const params[],
                        read_done on_done, void *arg)
 {
+    struct pool *p = query < READ_CHANGES ? &r->reads : &r->changes;
     if (r->stopping)
         return ERR_SHUTTING_DOWN;
-    if (!any_up(r))
+    if (!any_up(p))
         return ERR_DB_UNAVAILABLE;
     if (r->waiting >= (size_t)r->config->read_queue)
         return ERR_OVERLOADED;
@@ -238,8 +282,8 @@ enum err reader_submit(struct reader *r, enum read_query query, int count, const
         q->params[i] = memcpy(at, params[i], size);
         at += size;
     }
-    *r->tail = q;
-    r->tail = &q->next;
+    *p->tail = q;
+    p->tail = &q->next;
     r->waiting++;
     return ERR_NONE;
 }
@@ -252,7 +296,8 @@ static void on_part_closed(struct reader *r)
         return;
     void (*on_stopped)(void *) = r->on_stopped;
     void *arg = r->stopped_arg;
-    free(r->links);
+    free(r->reads.links);
+    free(r->changes.links);
     free(r);
     on_stopped(arg);
 }
@@ -267,20 +312,28 @@ static void on_handle_closed(uv_handle_t *handle)
     on_part_closed(handle->data);
 }
 
+static void close_pool(struct pool *p)
+{
+    for (size_t i = 0; i < p->link_count; i++)
+        pglink_close(p->links[i].pg, on_link_closed, p->reader); /* what is in flight is answered as lost */
+}
+
 static void on_stop_timer(uv_timer_t *timer)
 {
     struct reader *r = timer->data;
-    if (clock_mono_us() >= r->deadline_us)
-        fail_queue(r, ERR_SHUTTING_DOWN);
-    if (r->head || (r->waiting > 0 && clock_mono_us() < r->deadline_us))
+    if (clock_mono_us() >= r->deadline_us) {
+        fail_queue(&r->reads, ERR_SHUTTING_DOWN);
+        fail_queue(&r->changes, ERR_SHUTTING_DOWN);
+    }
+    if (r->reads.head || r->changes.head || (r->waiting > 0 && clock_mono_us() < r->deadline_us))
         return;
     uv_timer_stop(&r->timer);
     uv_check_stop(&r->check);
-    r->open_handles = (int)r->link_count + 2;
+    r->open_handles = (int)(r->reads.link_count + r->changes.link_count) + 2;
     uv_close((uv_handle_t *)&r->timer, on_handle_closed);
     uv_close((uv_handle_t *)&r->check, on_handle_closed);
-    for (size_t i = 0; i < r->link_count; i++)
-        pglink_close(r->links[i].pg, on_link_closed, r); /* what is in flight is answered as lost */
+    close_pool(&r->reads);
+    close_pool(&r->changes);
 }
 
 void reader_stop(struct reader *r, int64_t deadline_us, void (*on_stopped)(void *arg), void *arg)

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/embed.h"
 #include "core/hash.h"
 #include "core/pg.h"
+#include "core/pgexec.h"
 #include "core/uuid.h"
 
 /* Hosts that migrate at the same time wait for each other here; released at the end of the transaction. */
@@ -30,12 +32,14 @@ static bool is_function_file(const struct embedded_file *f)
 static PGresult *exec2(PGconn *conn, const char *sql, const char *a, const char *b)
 {
     const char *values[2] = {a, b};
-    return PQexecParams(conn, sql, b ? 2 : 1, NULL, values, NULL, NULL, 0);
+    struct pg_limit limit = {.deadline_us = clock_mono_us() + PG_SETUP_MS * 1000};
+    return pg_exec(conn, limit, sql, b ? 2 : 1, values, NULL, NULL, 0);
 }
 
 static bool fail(PGconn *conn, PGresult *r, const char *what, char *why, size_t why_size)
 {
-    const char *text = r ? PQresultErrorMessage(r) : PQerrorMessage(conn);
+    char text[256];
+    pg_why(conn, r, text, sizeof text);
     snprintf(why, why_size, "%s: %.*s", what, (int)strcspn(text, "\n"), text);
     PQclear(r);
     return false;
@@ -44,7 +48,7 @@ static bool fail(PGconn *conn, PGresult *r, const char *what, char *why, size_t 
 /* A file of the database that this binary does not have comes from a newer one. */
 static bool refuse_newer(PGconn *conn, char *why, size_t why_size)
 {
-    PGresult *r = PQexec(conn, "select name from schema_files where name !~ '^fn_' order by name desc limit 1");
+    PGresult *r = pg_ask(conn, "select name from schema_files where name !~ '^fn_' order by name desc limit 1");
     if (PQresultStatus(r) != PGRES_TUPLES_OK)
         return fail(conn, r, "cannot read the schema's version", why, why_size);
     const char *theirs = PQntuples(r) ? PQgetvalue(r, 0, 0) : "";
@@ -142,21 +146,32 @@ static bool make_installation(PGconn *conn, uint32_t shards, char *why, size_t w
                   why, why_size);
 }
 
+/* What may take its time: locks of other hosts, a table's rewriting. */
+static bool run_long(PGconn *conn, const char *sql, char *why, size_t why_size)
+{
+    PGresult *r = PQexec(conn, sql);
+    bool ok = pg_classify(conn, r) == PG_OK;
+    if (!ok)
+        pg_why(conn, r, why, why_size);
+    PQclear(r);
+    return ok;
+}
+
 bool schema_migrate(PGconn *conn, uint32_t shards, void (*progress)(const char *what), char *why, size_t why_size)
 {
-    bool ok = pg_run(conn, BEGIN, why, why_size) && refuse_newer(conn, why, why_size) &&
+    bool ok = run_long(conn, BEGIN, why, why_size) && refuse_newer(conn, why, why_size) &&
               apply_all(conn, progress, why, why_size) && make_installation(conn, shards, why, why_size);
     char ignored[64];
     if (!ok) {
-        pg_run(conn, "rollback", ignored, sizeof ignored);
+        run_long(conn, "rollback", ignored, sizeof ignored);
         return false;
     }
-    return pg_run(conn, "commit", why, why_size);
+    return run_long(conn, "commit", why, why_size);
 }
 
 bool schema_check(PGconn *conn, char *why, size_t why_size)
 {
-    PGresult *r = PQexec(conn, "select to_regclass('tidings.schema_files') is not null");
+    PGresult *r = pg_ask(conn, "select to_regclass('tidings.schema_files') is not null");
     bool there = PQresultStatus(r) == PGRES_TUPLES_OK && PQgetvalue(r, 0, 0)[0] == 't';
     if (PQresultStatus(r) != PGRES_TUPLES_OK)
         return fail(conn, r, "cannot read the schema", why, why_size);
@@ -201,7 +216,7 @@ static bool read_installation(PGconn *conn, PGresult *r, struct installation *ou
 bool installation_load(PGconn *conn, struct installation *out, char *why, size_t why_size)
 {
     PGresult *r =
-        PQexec(conn, "select shards, coalesce(partitions, 0), encode(referral_code_key, 'hex') from installation");
+        pg_ask(conn, "select shards, coalesce(partitions, 0), encode(referral_code_key, 'hex') from installation");
     return read_installation(conn, r, out, why, why_size);
 }
 

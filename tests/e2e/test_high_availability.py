@@ -214,6 +214,41 @@ def test_standby_away(pair, make_env):
     assert service.metric("tidings_relay_alarm") == 0, service.ready()
 
 
+def test_standby_away_with_groups_and_changes(pair, make_env):
+    """What writes besides the lanes: workers, and small changes over HTTP. Their sessions do not pile up either, and reads do not wait
+    behind them."""
+    env = make_env(postgres=pair, settings={"DB_STALL_MS": 1000, "MAIL_TRANSPORT": "discard", "WORKER_DB_CONNECTIONS": 4})
+    service = env.start()
+    api = env.api()
+    campaigns = campaigns_of(api)
+    hook = api.request("POST", "/v1/webhooks", {"url": "https://hooks.example.com/x"}).expect(201)["webhook_id"]
+    statuses, slowest = {}, 0
+    with Load(api, campaigns, 4) as load, pair.connect_primary(env.database) as db:
+        load.wait_acknowledged(50)
+        pair.standby.pause()
+        end = time.monotonic() + 25
+        while time.monotonic() < end:
+            changed = api.request("PATCH", f"/v1/webhooks/{hook}", {"description": unique()})
+            kind = (changed.status, changed.problem)
+            statuses[kind] = statuses.get(kind, 0) + 1
+            begin = time.monotonic()
+            api.get_campaign(campaigns[0])
+            slowest = max(slowest, time.monotonic() - begin)
+            time.sleep(0.1)
+        waiting = db.execute("select application_name, left(query, 60) from pg_stat_activity where datname = current_database()"
+                             " and wait_event = 'SyncRep'").fetchall()
+        pair.standby.resume()
+        load.wait_acknowledged(20, 30)
+    print(f"\n    {len(waiting)} sessions waited at last; changes: {statuses}; the slowest read {slowest:.2f} s")
+    # Of each worker's connection one, of the changes' one or two, of lanes and relay, and those that look whether it is back.
+    assert len(waiting) <= 4 + 8, waiting
+    assert slowest < 1 * SLOWNESS
+    assert set(statuses) <= {(200, None), (503, "outcome-unknown"), (503, "database-unavailable")}, statuses
+    assert_users(env, load)
+    service.wait_ready(30)
+    wait_until(lambda: api.request("PATCH", f"/v1/webhooks/{hook}", {"description": "back"}).status == 200, 20, "changes go on")
+
+
 # --- a commit whose wait for the standby was ended --------------------------------------------------------------------
 
 

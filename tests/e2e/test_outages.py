@@ -113,6 +113,30 @@ def test_postgres_away(make_env, own_postgres):
     assert_all_mailed(env, 60)
 
 
+def test_reads_wait_for_a_lock(make_env):
+    """Somebody keeps a table locked. Reads are given up on both sides: sessions of those before do not wait on."""
+    env = make_env(settings={"GROUPS_ENABLED": "none", "DB_STALL_MS": 1000, "READ_CONNECTIONS": 2})
+    env.start()
+    api = env.api()
+    campaign = api.create_campaign()["campaign_id"]
+
+    def sessions():
+        return env.value("select count(*) from pg_stat_activity where datname = current_database()"
+                         " and application_name like 'tidings-read-%'".replace("%", "%%"))
+
+    most, answers = 0, set()
+    with env.db() as db, db.transaction():
+        db.execute("lock table campaigns")
+        end = time.monotonic() + 8
+        while time.monotonic() < end:
+            answers.add(api.get_campaign(campaign, expect=None).status)
+            most = max(most, sessions())
+    assert answers == {503}
+    assert most <= 4
+    wait_until(lambda: api.get_campaign(campaign, expect=None).status == 200, 10, "reads go on")
+    assert sessions() == 2
+
+
 def test_mail_server_hangs(make_env, smtp):
     """It takes connections and says nothing after a mail. Sign-ups go on; mails wait in Kafka, and go when it is back."""
     env = make_env(settings={"MAIL_TRANSPORT": "smtp", "SMTP_URL": smtp.url})

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/buf.h"
+#include "core/clock.h"
 #include "core/pg.h"
 #include "pg_standin.h"
 
@@ -22,6 +23,7 @@ struct server {
     struct standin net;
     pthread_t thread;
     bool refuse; /* at the start-up, with 57P03 */
+    bool silent; /* after the start-up nothing is answered, while its kernel still acknowledges */
     char startup[2000];
     struct buf queries; /* each followed by a newline */
 };
@@ -68,6 +70,8 @@ static void serve_one(struct server *s, int fd)
         return;
     }
     standin_welcome(fd);
+    while (s->silent && standin_read_message(fd, &type, body, sizeof body, &len) && type != 'X')
+        continue;
     while (standin_read_message(fd, &type, body, sizeof body, &len) && type == 'Q') {
         buf_printf(&s->queries, "%s\n", body);
         if (!answer(fd, body))
@@ -267,6 +271,19 @@ static void test_run(void **state)
     server_stop(&s);
 }
 
+static void test_silent_server(void **state)
+{
+    (void)state;
+    struct server s = {.silent = true};
+    char why[300];
+    int64_t begin = clock_mono_us();
+    server_start(&s);
+    assert_null(open_to(&s, "", why));
+    assert_string_equal(why, "no answer from Postgres in time");
+    assert_in_range(clock_mono_us() - begin, PG_SETUP_MS * 1000, PG_SETUP_MS * 3000);
+    server_stop(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_classes),
         cmocka_unit_test(test_fatal_is_the_connections),
         cmocka_unit_test(test_run),
+        cmocka_unit_test(test_silent_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
