@@ -375,7 +375,7 @@ struct source *source_open(uv_loop_t *loop, struct inbox *inbox, const struct co
     }
     rd_kafka_poll_set_consumer(s->rk);
     s->queue = rd_kafka_queue_get_consumer(s->rk);
-    s->starts = starts_new(s->rk, s->queue, buf_cstr(&id));
+    s->starts = starts_new(s->rk, s->queue, group, buf_cstr(&id));
     buf_free(&id);
     int err = poller_open(&s->poller, loop, WAKE_MS, on_ready, s);
     if (err != 0)

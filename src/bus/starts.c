@@ -24,7 +24,7 @@ struct start {
 struct starts {
     rd_kafka_t *rk;
     rd_kafka_queue_t *queue;
-    char *group_id;
+    char *group, *group_id;
     rd_kafka_topic_partition_list_t *list; /* as it was assigned; NULL: nothing is */
     struct start *starts;
     size_t count;
@@ -37,11 +37,12 @@ struct starts {
     char trouble[400];
 };
 
-struct starts *starts_new(rd_kafka_t *rk, rd_kafka_queue_t *queue, const char *group_id)
+struct starts *starts_new(rd_kafka_t *rk, rd_kafka_queue_t *queue, const char *group, const char *group_id)
 {
     struct starts *s = xcalloc(1, sizeof *s);
     s->rk = rk;
     s->queue = queue;
+    s->group = xstrdup(group);
     s->group_id = xstrdup(group_id);
     return s;
 }
@@ -52,6 +53,7 @@ void starts_free(struct starts *s)
         return;
     starts_revoked(s);
     free(s->starts);
+    free(s->group);
     free(s->group_id);
     free(s);
 }
@@ -222,8 +224,8 @@ static rd_kafka_topic_partition_list_t *places(struct starts *s, const rd_kafka_
     return list;
 }
 
-/* It would be an answer to the event that takes the partitions, if that is on its way: so no more than the offsets may be
- * new, and a loss that is known already stays known. */
+/* The event that takes the partitions may be on its way: then they go with it, as they would have. A loss that is known must
+ * not be forgotten, and rd_kafka_assign would. */
 static bool assign_anew(struct starts *s, const rd_kafka_topic_partition_list_t *list)
 {
     if (rd_kafka_assignment_lost(s->rk))
@@ -232,7 +234,7 @@ static bool assign_anew(struct starts *s, const rd_kafka_topic_partition_list_t 
     if (err)
         snprintf(s->why, sizeof s->why, "%s", rd_kafka_err2str(err));
     else
-        log_info("partitions that nobody fetched were started", "group", s->group_id);
+        log_info("partitions that nobody fetched were started", "group", s->group);
     s->assigned_us = clock_mono_us();
     return !err;
 }
@@ -254,7 +256,7 @@ void starts_answer(struct starts *s, rd_kafka_event_t *event)
         s->why[0] = '\0';
     } else {
         if (s->failures == 0)
-            log_warn("the offsets to start from are not known, asking on", "group", s->group_id, "error", s->why);
+            log_warn("the offsets to start from are not known, asking on", "group", s->group, "error", s->why);
         s->ask_us = clock_mono_us() + backoff_ms(s->failures++, RETRY_BASE_MS, RETRY_MAX_MS) * 1000;
     }
     if (list)

@@ -21,8 +21,8 @@
 
 struct starts;
 
-/* Results of its questions come to queue: pass them to starts_answer. rk and queue must outlive it. */
-struct starts *starts_new(rd_kafka_t *rk, rd_kafka_queue_t *queue, const char *group_id);
+/* Results of its questions come to queue: pass them to starts_answer. rk and queue must outlive it. group: for the log. */
+struct starts *starts_new(rd_kafka_t *rk, rd_kafka_queue_t *queue, const char *group, const char *group_id);
 void starts_free(struct starts *s); /* NULL is fine */
 
 /* rd_kafka_assign was called with list. ids[0..count): the partitions by which starts_saw calls them, by index. */
