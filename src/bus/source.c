@@ -16,6 +16,7 @@
 #include "bus/kafka.h"
 #include "bus/membership.h"
 #include "bus/poller.h"
+#include "bus/starts.h"
 #include "core/buf.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -43,6 +44,7 @@ struct source {
     struct poller poller;
     struct source_partition *partitions;
     size_t partition_count;
+    struct starts *starts; /* by the same indexes */
     struct membership *membership;
     bool committing;
     bool up; /* a broker is connected */
@@ -91,6 +93,7 @@ static void on_assign(struct source *s, rd_kafka_topic_partition_list_t *list)
         ids[s->partition_count++] = p->id;
     }
     rd_kafka_resp_err_t err = rd_kafka_assign(s->rk, list);
+    starts_assigned(s->starts, list, ids, s->partition_count);
     if (err)
         log_warn("cannot take partitions", "group", s->group, "error", rd_kafka_err2str(err));
     membership_release(s->membership);
@@ -109,6 +112,7 @@ static void on_rebalance(struct source *s, rd_kafka_event_t *event)
         return;
     }
     bool lost = rd_kafka_assignment_lost(s->rk);
+    starts_revoked(s->starts);
     log_info(lost ? "partitions were lost" : "partitions are revoked", "group", s->group);
     if (s->leaving)
         source_release(s); /* nothing runs any more */
@@ -124,6 +128,8 @@ static void on_error(struct source *s, rd_kafka_resp_err_t err, const char *text
     if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         s->up = false;
     kafka_trouble_note(&s->trouble, err, text);
+    if (!away)
+        starts_suspect(s->starts);
     if (s->logged_us != 0 && now - s->logged_us < LOG_EVERY_US) {
         log_debug("Kafka error", "group", s->group, "error", text);
         return;
@@ -186,7 +192,9 @@ static void on_event(struct source *s, rd_kafka_event_t *event)
         s->up = strstr(rd_kafka_event_stats(event), "\"state\":\"UP\"") != NULL;
         if (s->up && !s->trouble.denied)
             forget_trouble(s);
+        starts_look(s->starts, rd_kafka_event_stats(event));
         break;
+    case RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT: starts_answer(s->starts, event); break;
     case RD_KAFKA_EVENT_FETCH: /* errors of a partition whose queue is not taken out yet */
         while ((m = rd_kafka_event_message_next(event)))
             on_message(s, m);
@@ -204,10 +212,11 @@ static void on_ready(void *arg)
         on_event(s, event);
         rd_kafka_event_destroy(event);
     }
-    if (!s->leaving)
+    if (!s->leaving) {
+        starts_tick(s->starts);
         s->events->on_wake(s->arg);
-    else if (s->close_failed || rd_kafka_consumer_closed(s->rk) ||
-             clock_mono_us() >= s->deadline_us - DESTROY_RESERVE_US)
+    } else if (s->close_failed || rd_kafka_consumer_closed(s->rk) ||
+               clock_mono_us() >= s->deadline_us - DESTROY_RESERVE_US)
         end(s);
 }
 
@@ -227,7 +236,8 @@ size_t source_take(struct source *s, int32_t partition, size_t max)
         ssize_t n = rd_kafka_consume_batch_queue(p->queue, 0, messages, want);
         for (ssize_t i = 0; i < n; i++) {
             p->taken += messages[i]->len;
-            on_message(s, messages[i]);
+            if (messages[i]->err || starts_saw(s->starts, at, messages[i]->offset))
+                on_message(s, messages[i]);
             rd_kafka_message_destroy(messages[i]);
         }
         taken += n > 0 ? (size_t)n : 0;
@@ -278,16 +288,21 @@ int64_t source_end(struct source *s, int32_t partition)
     return high < 0 ? -1 : high;
 }
 
+size_t source_missing(const struct source *s)
+{
+    return starts_missing(s->starts);
+}
+
 const char *source_trouble(const struct source *s)
 {
     if (s->up && !s->trouble.denied)
-        return "";
+        return starts_trouble(s->starts);
     return s->trouble.text[0] ? s->trouble.text : "no broker is connected yet";
 }
 
 /* --- opening --- */
 
-static rd_kafka_conf_t *consumer_conf(const struct config *config, const char *group)
+static rd_kafka_conf_t *consumer_conf(const struct config *config, const char *group, const char *group_id)
 {
     static const char *const settings[][2] = {
         {"enable.auto.commit", "false"},
@@ -313,11 +328,7 @@ static rd_kafka_conf_t *consumer_conf(const struct config *config, const char *g
     char queue_kb[16];
     snprintf(queue_kb, sizeof queue_kb, "%d", QUEUE_KB);
     kafka_conf_set(conf, "queued.max.messages.kbytes", queue_kb);
-    struct buf id = {0};
-    buf_adds(&id, config->kafka_group_prefix);
-    buf_adds(&id, group);
-    kafka_conf_set(conf, "group.id", buf_cstr(&id));
-    buf_free(&id);
+    kafka_conf_set(conf, "group.id", group_id);
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_OFFSET_COMMIT |
                                        RD_KAFKA_EVENT_STATS | RD_KAFKA_EVENT_FETCH);
     return conf;
@@ -337,6 +348,7 @@ static bool subscribe(struct source *s, char *why, size_t why_size)
 static void source_free(struct source *s)
 {
     membership_release(s->membership);
+    starts_free(s->starts);
     free(s->group);
     free(s);
 }
@@ -350,15 +362,21 @@ struct source *source_open(uv_loop_t *loop, struct inbox *inbox, const struct co
     s->events = events;
     s->arg = arg;
     s->inbox = inbox;
-    rd_kafka_conf_t *conf = consumer_conf(config, group);
+    struct buf id = {0};
+    buf_adds(&id, config->kafka_group_prefix);
+    buf_adds(&id, group);
+    rd_kafka_conf_t *conf = consumer_conf(config, group, buf_cstr(&id));
     s->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, why_size);
     if (!s->rk) {
         rd_kafka_conf_destroy(conf);
+        buf_free(&id);
         source_free(s);
         return NULL;
     }
     rd_kafka_poll_set_consumer(s->rk);
     s->queue = rd_kafka_queue_get_consumer(s->rk);
+    s->starts = starts_new(s->rk, s->queue, group, buf_cstr(&id));
+    buf_free(&id);
     int err = poller_open(&s->poller, loop, WAKE_MS, on_ready, s);
     if (err != 0)
         snprintf(why, why_size, "cannot watch Kafka's queue: %s", uv_strerror(err));

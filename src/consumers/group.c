@@ -175,6 +175,7 @@ static void sweep(struct group *g, int64_t now_us)
     metric_set(g->metrics.lag, lag);
     metric_set(g->metrics.window, (int64_t)dispatch_items(g->dispatch));
     metric_set(g->metrics.partitions, (int64_t)g->partition_count);
+    metric_set(g->metrics.missing, (int64_t)source_missing(g->source)); /* they have no part in the lag */
 }
 
 /* A transaction costs Kafka some writes, whatever is in it. */

@@ -29,4 +29,5 @@ void group_metrics_init(struct group_metrics *m, const char *group)
     m->lag = metric_get(M_GROUP_LAG, group, NULL);
     m->window = metric_get(M_GROUP_WINDOW, group, NULL);
     m->partitions = metric_get(M_GROUP_PARTITIONS, group, NULL);
+    m->missing = metric_get(M_GROUP_MISSING, group, NULL);
 }

@@ -12,7 +12,7 @@ struct group_metrics {
     struct metric_series *messages[SERIES_COUNT], *errors[SERIES_COUNT], *seconds[SERIES_COUNT];
     struct metric_series *done, *skipped, *dead, *ignored, *held, *parked;
     struct metric_series *held_retry, *held_parked, *held_dead;
-    struct metric_series *run_size, *lag, *window, *partitions;
+    struct metric_series *run_size, *lag, *window, *partitions, *missing;
 };
 
 void group_metrics_init(struct group_metrics *m, const char *group);

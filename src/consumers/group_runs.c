@@ -99,12 +99,27 @@ static void note_outage(struct group *g, const char *reason)
     log_warn("the group cannot work now, trying on", "group", g->handler->group, "reason", reason);
 }
 
+static bool is_finished(const struct item *it)
+{
+    return it->result == ITEM_FINISHED && it->record.outcome != OUTCOME_LATER;
+}
+
+/* It is to be tried again, but came as far as its own call: so Postgres is there, and what its target lacks (a mail server
+ * that is away has mails wait) says nothing of the others. One that apply had wait says nothing of what they call; a
+ * suspect was blocked. */
+static bool is_called(const struct item *it)
+{
+    return it->result == ITEM_AGAIN && it->record.call && !it->suspect;
+}
+
 static void note_results(struct group *g, struct run_job *run)
 {
     const char *blocked = NULL;
-    size_t finished = 0;
-    for (size_t i = 0; i < run->count; i++) /* one that only went to wait says nothing of the others */
-        finished += run->items[i]->result == ITEM_FINISHED && run->items[i]->record.outcome != OUTCOME_LATER;
+    size_t finished = 0, called = 0;
+    for (size_t i = 0; i < run->count; i++) {
+        finished += is_finished(run->items[i]);
+        called += is_called(run->items[i]);
+    }
     g->finished += finished;
     if (finished > 0)
         retrier_note_good(g->retrier);
@@ -115,7 +130,7 @@ static void note_results(struct group *g, struct run_job *run)
         }
     if (blocked && finished == 0) {
         note_outage(g, blocked);
-    } else if (g->outage > 0 && finished > 0) {
+    } else if (g->outage > 0 && (finished > 0 || (!blocked && called > 0))) {
         log_info("the group works again", "group", g->handler->group);
         g->outage = 0;
         g->logged_us = 0;

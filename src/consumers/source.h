@@ -66,6 +66,8 @@ void source_release(struct source *s);
 
 /* The offset after the partition's newest record, as last seen; -1 while unknown. */
 int64_t source_end(struct source *s, int32_t partition);
+/* Assigned partitions that should be fetched by now and are not: whatever waits in them, nothing comes of it. 0 is normal. */
+size_t source_missing(const struct source *s);
 const char *source_trouble(const struct source *s); /* why no records can come, for people; "" when they can */
 
 /* Leaves the group and closes; on_closed comes at deadline_us (clock_mono_us) at the latest. on_revoke may come before. */

@@ -40,6 +40,7 @@
   X(M_GROUP_LAG,         GAUGE,   "tidings_group_lag_records",             "group", "records of the assigned partitions not yet finished") \
   X(M_GROUP_WINDOW,      GAUGE,   "tidings_group_window_records",          "group", "records taken and not yet finished") \
   X(M_GROUP_PARTITIONS,  GAUGE,   "tidings_group_partitions",              "group", "partitions assigned to this process") \
+  X(M_GROUP_MISSING,     GAUGE,   "tidings_group_missing_partitions",      "group", "of them, those that should be fetched and are not; they have no part in the lag") \
   X(M_MAILS,             COUNTER, "tidings_mails_total",                   "outcome", "mails: sent, failed, expired, discarded, unsubscribed, retried") \
   X(M_OUTPUT_TRANSACTIONS, COUNTER, "tidings_output_transactions_total",   "group,outcome", "Kafka transactions of a group with output: committed, failed") \
   X(M_OUTPUT_RECORDS,    COUNTER, "tidings_output_records_total",          "group", "records committed to a group's output topic") \
