@@ -1,4 +1,4 @@
-/* A handler's chores: looks, and a worker for each piece. */
+/* A handler's chores: looks, a worker for each piece, and trims. */
 #include "consumers/chores.h"
 
 #include <stdlib.h>
@@ -11,8 +11,10 @@
 
 #define LOOK_US 1000000
 #define LOOK_LEAST_US 20000 /* between two looks */
-#define TRIM_FIRST_US 45000000
-#define TRIM_EVERY_US 600000000
+#define TRIM_FIRST_MS 5000
+#define TRIM_FAILED_MS 45000
+#define TRIM_EVERY_MS 600000
+#define TRIM_AGAIN_MS 100 /* while there is more */
 #define AWAY_BASE_MS 500
 #define AWAY_MAX_MS 10000
 #define SETTLE_TRIES 5
@@ -23,7 +25,6 @@
 struct look {
     struct job job;
     struct chore_pool *pool;
-    bool trims, more; /* more: of what is to be trimmed */
     bool away;
     size_t limit, count;
     void *pieces[];
@@ -35,15 +36,24 @@ struct piece_job {
     void *piece;
 };
 
+/* A worker of its own: however long it takes, what is due is found meanwhile. */
+struct trim {
+    struct job job;
+    struct chore_pool *pool;
+    bool ok, more;
+};
+
 struct chore_pool {
     struct chores_options options;
     struct workers *workers;
-    uv_timer_t timer;
+    uv_timer_t timer, trim_timer;
+    size_t timers; /* not closed */
+    struct trim trim;
     size_t calls, calls_max; /* pieces with workers */
     bool looking;
     int64_t position;           /* the looks' own */
     int64_t next_us, looked_us; /* the next look; the last one */
-    int64_t trim_us, logged_us;
+    int64_t logged_us;
     int failures; /* looks in a row at which Postgres was away */
     bool stopping, left_behind;
     _Atomic int64_t
@@ -116,11 +126,20 @@ static void work_look(struct job *job, void *worker)
     l->away = !open_run(p, &run, worker);
     if (l->away)
         return;
-    bool ok = !l->trims || c->trim(&run, &l->more, &failed);
-    ok = ok && c->find(&run, &p->position, l->pieces, l->limit, &l->count, &failed);
+    bool ok = c->find(&run, &p->position, l->pieces, l->limit, &l->count, &failed);
     l->away = !close_run(p, &run, ok, failed);
     if (process_stops(p))
         give_back(l, worker);
+}
+
+static void work_trim(struct job *job, void *worker)
+{
+    struct trim *t = (struct trim *)job;
+    const struct chore_pool *p = t->pool;
+    struct run run;
+    PGresult *failed = NULL;
+    t->more = false;
+    t->ok = open_run(p, &run, worker) && close_run(p, &run, p->options.chores->trim(&run, &t->more, &failed), failed);
 }
 
 static void work_piece(struct job *job, void *worker)
@@ -183,8 +202,6 @@ static void on_looked(struct job *job)
         p->failures = 0;
         if (l->count == l->limit)
             p->next_us = now;
-        if (l->more)
-            p->trim_us = now;
     }
     free(l);
     tick(p);
@@ -198,9 +215,6 @@ static void start_look(struct chore_pool *p, int64_t now_us)
     l->job.on_done = on_looked;
     l->pool = p;
     l->limit = limit;
-    l->trims = now_us >= p->trim_us;
-    if (l->trims)
-        p->trim_us = now_us + TRIM_EVERY_US;
     p->looking = true;
     p->looked_us = now_us;
     p->next_us = now_us + LOOK_US;
@@ -231,6 +245,21 @@ void chores_wake(struct chore_pool *p)
     tick(p);
 }
 
+static void on_trim_timer(uv_timer_t *timer)
+{
+    struct chore_pool *p = timer->data;
+    workers_submit(p->workers, &p->trim.job);
+}
+
+static void on_trimmed(struct job *job)
+{
+    const struct trim *t = (struct trim *)job;
+    struct chore_pool *p = t->pool;
+    uint64_t next_ms = t->more ? TRIM_AGAIN_MS : TRIM_EVERY_MS;
+    if (!p->stopping)
+        uv_timer_start(&p->trim_timer, on_trim_timer, t->ok ? next_ms : TRIM_FAILED_MS, 0);
+}
+
 /* --- start and stop --- */
 
 static void *open_worker(void *arg)
@@ -245,7 +274,7 @@ struct chore_pool *chores_start(const struct chores_options *options)
     p->options = *options;
     p->calls_max = options->chores->workers(options->config);
     const struct workers_options pool = {.name = options->group,
-                                         .count = p->calls_max + 1, /* who looks */
+                                         .count = p->calls_max + 2, /* who looks, who trims */
                                          .open = open_worker,
                                          .close = options->chores->worker_close,
                                          .arg = p};
@@ -253,9 +282,12 @@ struct chore_pool *chores_start(const struct chores_options *options)
     if (!p->workers)
         return NULL; /* the process does not start then, nothing is cleaned up */
     uv_timer_init(options->loop, &p->timer);
-    p->timer.data = p;
+    uv_timer_init(options->loop, &p->trim_timer);
+    p->timer.data = p->trim_timer.data = p;
+    p->timers = 2;
+    p->trim = (struct trim){.job = {.work = work_trim, .on_done = on_trimmed}, .pool = p};
+    uv_timer_start(&p->trim_timer, on_trim_timer, TRIM_FIRST_MS, 0);
     p->next_us = clock_mono_us();
-    p->trim_us = p->next_us + TRIM_FIRST_US;
     tick(p);
     return p;
 }
@@ -263,6 +295,8 @@ struct chore_pool *chores_start(const struct chores_options *options)
 static void on_timer_closed(uv_handle_t *handle)
 {
     struct chore_pool *p = handle->data;
+    if (--p->timers > 0)
+        return;
     void (*on_stopped)(void *, bool) = p->on_stopped;
     void *arg = p->arg;
     bool left_behind = p->left_behind;
@@ -275,6 +309,7 @@ static void on_workers_stopped(void *arg)
 {
     struct chore_pool *p = arg;
     uv_close((uv_handle_t *)&p->timer, on_timer_closed);
+    uv_close((uv_handle_t *)&p->trim_timer, on_timer_closed);
 }
 
 static void on_late(uv_timer_t *timer)
@@ -290,6 +325,7 @@ void chores_stop(struct chore_pool *p, int64_t deadline_us, void (*on_stopped)(v
 {
     int64_t now = clock_mono_us(), left = deadline_us - now;
     p->stopping = true;
+    uv_timer_stop(&p->trim_timer);
     atomic_store(&p->calls_stop_at, now + (left > 0 ? left / 4 : 0));
     p->on_stopped = on_stopped;
     p->arg = arg;

@@ -1,10 +1,11 @@
 /* Does a handler's chores (handlers/handler.h) on threads of its own, wherever its group runs. One look at a time; what it finds
  * goes to a worker each, so a call that hangs holds up that worker alone.
  *
- *   tick (loop) ──▶ look (worker): [trim] → find ──▶ loop ──▶ per piece: call → settle → release (worker) ──▶ loop, tick
+ *   tick (loop) ──▶ look (worker): find ──▶ loop ──▶ per piece: call → settle → release (worker) ──▶ loop, tick
+ *   every ten minutes, or while there is more (loop) ──▶ trim (worker) ──▶ loop
  *
  * There is a look every second, one after each piece that is done, and one soon after chores_wake. When Postgres is away, looks
- * come with back-off. Loop thread only. */
+ * come with back-off. A trim holds up neither looks nor pieces. Loop thread only. */
 #ifndef TIDINGS_CONSUMERS_CHORES_H
 #define TIDINGS_CONSUMERS_CHORES_H
 

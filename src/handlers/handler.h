@@ -79,7 +79,7 @@ struct chores {
     void (*call)(struct run *run, void *piece); /* with no connection; left out when the process stops */
     bool (*settle)(struct run *run, void *piece, PGresult **failed);
     void (*release)(void *piece); /* frees it */
-    /* Takes away a batch of what is old, now and then. *more: there may be more. */
+    /* Takes away a batch of what is old, now and then, beside the others. *more: there may be more. */
     bool (*trim)(struct run *run, bool *more, PGresult **failed);
 };
 

@@ -465,14 +465,16 @@ def test_the_log(hooks, target, env):
     assert faults_of(run_verify(env)) == {"webhook-workers doubled": 1}
     execute(env, "delete from webhook_deliveries where version > 100")
     assert faults_of(run_verify(env)) == {"webhook-workers missing": 1}
-    of_gone = env.value("select count(*) from webhook_deliveries where webhook = 2")
+    of_hook = env.value("select count(*) from webhook_deliveries where webhook = 1")
     hooks.patch(hook, status="disabled")  # of which of the two it was is not known any more
     hooks.call("DELETE", f"/{gone['webhook_id']}")
     assert faults_of(run_verify(env)) == {}
 
     execute(env, "update webhook_deliveries set created_at = now() - interval '31 days' where webhook = 1 and event_id = %s",
             hooks.log(hook)[0]["delivery_id"])
-    assert env.value("select webhook_trim(30, 86400, 1000)") == 1 + of_gone > 1
+    execute(env, "update trims set begun_at = '-infinity'")  # the service may trim too, at any time
+    env.value("select webhook_trim(30, 86400, 1000)")
+    assert env.value("select count(*) from webhook_deliveries where webhook = 1") == of_hook - 1
     assert env.query("select count(*), count(*) filter (where deleted_at is not null) from webhooks") == [(2, 1)]
     assert env.value("select count(*) from webhook_deliveries where webhook = 2") == 0
     execute(env, "update webhooks set deleted_at = deleted_at - interval '25 hours'")
