@@ -108,7 +108,7 @@ struct handler {
     bool (*gathers)(const struct config *c);
     /* Whether it is wanted with these settings; NULL: always. */
     bool (*enabled)(const struct config *c);
-    /* The topic of the records that apply makes with run_emit; NULL: there is none. They go out in one Kafka transaction
+    /* The topic of the records that apply makes with run_emit; NULL: there is none. They go out in Kafka transactions
      * with the offsets of the records that they were made from (consumers/publisher.h). So each must say all that its key
      * has to say, as of this run's transaction, and a record that is known must emit its keys again. A key of the output
      * belongs to one aggregate, and so does the handler's key. */

@@ -278,3 +278,24 @@ def test_a_campaign_that_lived_long_is_deleted(stats_env):
     assert len(ours) >= MINUTES and all(values[k] is None for k in ours)
     assert {k for k in minutes if k.startswith(gone)} <= ours
 
+
+
+def test_a_deletion_that_was_a_dead_letter(stats_env):
+    """Its record comes from Postgres, which does not say how far it is: it goes from page to page all the same."""
+    env = stats_env(GROUPS_ENABLED="analytics-workers", PURGE_DELAY_SECONDS=3600)
+    service = env.start()
+    api = env.api()
+    gone = api.create_campaign()["campaign_id"]
+    api.close_campaign(gone)
+    api.delete_campaign(gone)
+    wait_exact(env)
+    record = next(r for r in env.records() if json.loads(r.value)["type"] == "campaign.deleted")
+    execute(env, """insert into campaign_stats select no, timestamptz '2020-01-01T00:00:00Z' + m * interval '1 minute', 1, 1
+                    from campaigns, generate_series(0, 11999) m""")
+    execute(env, """insert into dead_letters (grp, state, topic, partition, "offset", key, value, event_id, type, reason, attempts, next_at)
+                    values ('analytics-workers', 'retry', %s, %s, %s, %s, %s, %s, 'campaign.deleted', 'a test', 0, now())""",
+            env.settings["KAFKA_TOPIC"], record.partition, record.offset, record.key, record.value, json.loads(record.value)["id"])
+    wait_until(lambda: not env.value("select count(*) from dead_letters"), 20, lambda: f"it is done: {env.query('select state, reason from dead_letters')}")
+    wait_until(lambda: service.metric("tidings_output_records_total") >= 12000, 20, "all went to Kafka")
+    wait_until(lambda: sum(k.startswith(f"{gone}/2020-") for k in last_values(env)) == 12000, 20, "a null value for each minute", 0.2)
+    assert not any(last_values(env).values())
