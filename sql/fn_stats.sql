@@ -11,9 +11,8 @@ begin
 end $$;
 
 -- Counts events, those that p_new says, and returns all minutes that any of them is in, with the counts as they are now. Of a
--- deleted campaign nothing is counted, and counts is null; when the event of its deletion is among them, for every minute that
--- it has still. Rows are written in order, so that two processes cannot deadlock.
-create or replace function stats_count(p_campaigns uuid[], p_ats timestamptz[], p_types int[], p_new int[], p_names text[])
+-- deleted campaign nothing is counted, and counts is null. Rows are written in order, so that two processes cannot deadlock.
+create or replace function stats_add(p_campaigns uuid[], p_ats timestamptz[], p_types int[], p_new int[], p_names text[])
 returns table (campaign uuid, minute text, counts text)
 language plpgsql
 set enable_seqscan = off
@@ -35,18 +34,54 @@ begin
   return query
   with touched as (
     select distinct c.no, c.id, c.deleted_at is not null as deleted, date_trunc('minute', g.at, 'UTC') as minute
-    from unnest(p_campaigns, p_ats) as g (id, at) join campaigns c on c.id = g.id
-    union
-    select c.no, c.id, true, s.minute
-    from unnest(p_campaigns, p_types) as g (id, type)
-    join campaigns c on c.id = g.id
-    join campaign_stats s on s.campaign = c.no
-    where g.type = 10 and c.deleted_at is not null)
+    from unnest(p_campaigns, p_ats) as g (id, at) join campaigns c on c.id = g.id)
   select t.id, to_char(t.minute at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
          case when not t.deleted then stats_text(t.no, t.minute, p_names) end
   from touched t;
 end
 $$;
+
+-- Minutes that deleted campaigns have still: of each those after p_after (seconds since 1970), in order, at most p_limit in
+-- all. place: the campaign's, from 1; fewer than p_limit: there are no more.
+create or replace function stats_gone(p_campaigns uuid[], p_after bigint[], p_limit int)
+returns table (place int, campaign uuid, minute text, at bigint)
+language plpgsql stable
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashagg = off
+as $$
+#variable_conflict use_column
+declare
+  v_left int := p_limit;
+  v_count int;
+begin
+  for i in 1 .. cardinality(p_campaigns) loop
+    return query
+      select i, p_campaigns[i], to_char(m.minute at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+             extract(epoch from m.minute)::bigint
+      from (select distinct s.campaign, s.minute
+            from campaign_stats s
+            where s.campaign = (select c.no from campaigns c where c.id = p_campaigns[i] and c.deleted_at is not null)
+              and s.minute > to_timestamp(p_after[i])
+            order by s.campaign, s.minute limit v_left) m;
+    get diagnostics v_count = row_count;
+    v_left := v_left - v_count;
+    exit when v_left = 0;
+  end loop;
+end $$;
+
+-- Both at once, for a host that is not restarted yet after an upgrade.
+create or replace function stats_count(p_campaigns uuid[], p_ats timestamptz[], p_types int[], p_new int[], p_names text[])
+returns table (campaign uuid, minute text, counts text)
+language plpgsql as $$
+begin
+  return query select * from stats_add(p_campaigns, p_ats, p_types, p_new, p_names);
+  return query
+    select x.campaign, x.minute, null::text
+    from (select coalesce(array_agg(g.id), '{}') as ids, coalesce(array_agg(0::bigint), '{}') as after
+          from unnest(p_campaigns, p_types) as g (id, type) where g.type = 10) d,
+         stats_gone(d.ids, d.after, 2147483647) x;
+end $$;
 
 -- A campaign's counts by minute, hour or day (p_unit), those that lie at least in part between p_from and p_to. The cursor is
 -- the minute, since 1970, at which the last one begins. A page looks at 50000 rows, which is a day with all types at least.

@@ -14,10 +14,11 @@
 
 /* --- commits --- */
 
-static bool send_offsets(struct group *g, const struct source_offset *offsets, size_t count)
+static bool send_offsets(struct group *g, const struct source_offset *offsets, const struct source_offset *standing,
+                         size_t count)
 {
     if (g->publisher)
-        return publisher_commit(g->publisher, source_membership(g->source), offsets, count);
+        return publisher_commit(g->publisher, source_membership(g->source), offsets, standing, count);
     return count > 0 && source_commit(g->source, offsets, count);
 }
 
@@ -26,6 +27,7 @@ static bool send_offsets(struct group *g, const struct source_offset *offsets, s
 static bool commit(struct group *g)
 {
     struct source_offset *offsets = xcalloc(g->partition_count + 1, sizeof *offsets);
+    struct source_offset *standing = xcalloc(g->partition_count + 1, sizeof *standing);
     bool output = g->publisher && publisher_waits(g->publisher);
     size_t count = 0;
     for (size_t i = 0; i < g->partition_count && !g->committing; i++) {
@@ -34,11 +36,14 @@ static bool commit(struct group *g)
         if (p->watermark.next < 0 || (p->watermark.next <= p->committed && !output))
             continue;
         p->committing = p->watermark.next;
+        standing[count] =
+            (struct source_offset){.partition = p->id, .next = p->committed < 0 ? p->watermark.first : p->committed};
         offsets[count++] = (struct source_offset){.partition = p->id, .next = p->committing};
     }
-    bool sent = !g->committing && (count > 0 || output) && send_offsets(g, offsets, count);
+    bool sent = !g->committing && (count > 0 || output) && send_offsets(g, offsets, standing, count);
     g->committing = g->committing || sent;
     free(offsets);
+    free(standing);
     return sent;
 }
 

@@ -168,7 +168,7 @@ static void on_run_recalled(struct job *job)
 
 static bool may_run(const struct group *g, int64_t now_us)
 {
-    if (workers_room(g->workers) == 0)
+    if (workers_room(g->workers) == 0 || (g->publisher && publisher_full(g->publisher)))
         return false;
     return g->outage == 0 || (dispatch_running(g->dispatch) == 0 && now_us >= g->outage_until_us);
 }

@@ -2,40 +2,34 @@
 #include "consumers/publisher.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "consumers/transaction.h"
+#include "consumers/waiting.h"
 #include "consumers/workers.h"
 #include "core/buf.h"
 #include "core/clock.h"
-#include "core/hash.h"
 #include "core/log.h"
 #include "core/metrics.h"
 
-enum { BUCKETS = 4096, BACKOFF_BASE_MS = 200, BACKOFF_MAX_MS = 5000 };
+enum { AT_ONCE = 256, BACKOFF_BASE_MS = 200, BACKOFF_MAX_MS = 5000 };
 #define WAITING_MAX ((size_t)8 << 20) /* bytes, about */
+#define PART_MAX ((size_t)1 << 20)    /* bytes, about, of one Kafka transaction: it must get through in its time */
 #define LOG_EVERY_US 30000000
-
-/* A key's newest output. */
-struct waiting {
-    struct waiting *next;
-    uint64_t assignment;
-    struct output *output;
-};
 
 struct commit_job {
     struct job job;
     struct publisher *publisher;
-    struct waiting *first; /* what the transaction has; its outputs are chained as well */
-    size_t records;
+    struct waiting_table taken;
+    uint64_t assignment; /* what is of another one comes to nothing */
     struct membership *membership;
-    int64_t started_us;
     bool tells; /* publisher_commit's: on_committed wants to know */
     bool ok;
     char why[300];
     size_t offset_count;
-    struct source_offset offsets[];
+    struct source_offset *offsets, *standing; /* as many of each */
 };
 
 struct publisher {
@@ -46,11 +40,11 @@ struct publisher {
     struct workers *workers; /* one */
     _Atomic int64_t stop_at;
     struct metric_series *m_committed, *m_failed, *m_records, *m_seconds, *m_waiting;
-    /* Shared with the group's workers. */
+    /* Shared with the group's workers and our own. The loop takes the lock too: it is held for a moment only. */
     pthread_mutex_t lock;
-    struct waiting *buckets[BUCKETS];
-    size_t count, bytes;
+    struct waiting_table waiting;
     uint64_t assignment;
+    _Atomic size_t count, bytes; /* waiting's, for who does not take the lock */
     /* The loop's. */
     bool busy, opened;
     int failures;
@@ -62,103 +56,58 @@ struct publisher {
     void *stopped_arg;
 };
 
-/* --- what waits; under the lock --- */
+/* --- what waits --- */
 
-static size_t bucket_of(const struct output *o)
+static bool counts(const struct waiting *w, uint64_t assignment)
 {
-    return hash64(o->bytes, o->key_len) % BUCKETS;
+    return w->assignment == PUBLISHER_ANY || w->assignment == assignment;
 }
 
-static size_t size_of(const struct output *o)
+/* Under the lock. What is not needed any more: w, or what it takes the place of. */
+static struct waiting *put(struct publisher *p, struct waiting *w, bool back)
 {
-    return sizeof(struct waiting) + sizeof *o + o->key_len + o->value_len;
+    const struct waiting *there = back ? waiting_find(&p->waiting, w) : NULL;
+    bool superseded = there && counts(there, p->assignment);
+    return superseded || !counts(w, p->assignment) ? w : waiting_put(&p->waiting, w);
 }
 
-/* Where the key is, or would be. */
-static struct waiting **find(struct publisher *p, const struct output *o)
+/* Puts a list into the table, with pauses in which the loop can have the lock. back: it was in a transaction that failed, so
+ * that what is there of its keys is newer. */
+static void put_all(struct publisher *p, struct waiting *list, bool back)
 {
-    struct waiting **at = &p->buckets[bucket_of(o)];
-    while (*at && ((*at)->output->key_len != o->key_len || memcmp((*at)->output->bytes, o->bytes, o->key_len) != 0))
-        at = &(*at)->next;
-    return at;
-}
-
-static void put(struct publisher *p, uint64_t assignment, struct output *o)
-{
-    struct waiting **at = find(p, o), *w = *at;
-    if (w) {
-        p->bytes -= size_of(w->output);
-        free(w->output);
-    } else {
-        w = *at = xcalloc(1, sizeof *w);
-        p->count++;
-    }
-    w->assignment = assignment;
-    w->output = o;
-    p->bytes += size_of(o);
-}
-
-/* Takes out what an assignment had, or all that waits. The caller's to free. */
-static struct waiting *take(struct publisher *p, bool all)
-{
-    struct waiting *taken = NULL, **last = &taken;
-    for (size_t i = 0; i < BUCKETS && p->count > 0; i++)
-        for (struct waiting **at = &p->buckets[i], *w; (w = *at);) {
-            if (!all && w->assignment == PUBLISHER_ANY) {
-                at = &w->next;
+    struct waiting *gone = NULL;
+    while (list) {
+        pthread_mutex_lock(&p->lock);
+        for (int i = 0; i < AT_ONCE && list; i++) {
+            struct waiting *w = list;
+            list = list->next;
+            struct waiting *old = put(p, w, back);
+            if (!old)
                 continue;
-            }
-            *at = w->next;
-            w->next = NULL;
-            *last = w;
-            last = &w->next;
-            p->count--;
-            p->bytes -= size_of(w->output);
+            old->next = gone;
+            gone = old;
         }
-    return taken;
-}
-
-static void free_waiting(struct waiting *w)
-{
-    for (struct waiting *next; w; w = next) {
-        next = w->next;
-        free(w->output);
-        free(w);
+        atomic_store(&p->count, p->waiting.count);
+        atomic_store(&p->bytes, p->waiting.bytes);
+        pthread_mutex_unlock(&p->lock);
     }
+    waiting_free(gone);
 }
-
-/* --- any thread --- */
 
 void publisher_add(struct publisher *p, uint64_t assignment, struct outputs *o)
 {
-    pthread_mutex_lock(&p->lock);
-    bool counts = assignment == PUBLISHER_ANY || assignment == p->assignment;
-    for (struct output *out = o->first, *next; counts && out; out = next) {
-        next = out->next;
-        out->next = NULL;
-        put(p, assignment, out);
-    }
-    pthread_mutex_unlock(&p->lock);
-    if (counts)
-        *o = (struct outputs){.first = NULL};
-    outputs_clear(o);
+    put_all(p, waiting_list(o, assignment), false);
 }
 
 bool publisher_full(struct publisher *p)
 {
-    pthread_mutex_lock(&p->lock);
-    bool full = p->bytes >= WAITING_MAX;
-    metric_set(p->m_waiting, (int64_t)p->count);
-    pthread_mutex_unlock(&p->lock);
-    return full;
+    metric_set(p->m_waiting, (int64_t)atomic_load(&p->count));
+    return atomic_load(&p->bytes) >= WAITING_MAX;
 }
 
 bool publisher_waits(struct publisher *p)
 {
-    pthread_mutex_lock(&p->lock);
-    bool waits = p->count > 0;
-    pthread_mutex_unlock(&p->lock);
-    return waits;
+    return atomic_load(&p->count) > 0;
 }
 
 uint64_t publisher_assignment(const struct publisher *p)
@@ -169,46 +118,88 @@ uint64_t publisher_assignment(const struct publisher *p)
 void publisher_forget(struct publisher *p)
 {
     pthread_mutex_lock(&p->lock);
-    p->assignment++;
-    struct waiting *gone = take(p, false);
+    p->assignment++; /* what is of an earlier one goes when it is come across */
     pthread_mutex_unlock(&p->lock);
-    free_waiting(gone);
 }
 
 /* --- transactions --- */
 
+/* What has been taken, without what is of an earlier assignment. */
+static struct waiting *open_taken(struct commit_job *c)
+{
+    struct waiting *list = waiting_empty(&c->taken), *gone = NULL;
+    for (struct waiting **at = &list, *w; (w = *at);)
+        if (counts(w, c->assignment)) {
+            at = &w->next;
+        } else {
+            *at = w->next;
+            w->next = gone;
+            gone = w;
+        }
+    waiting_free(gone);
+    return list;
+}
+
+/* Takes the first of the list, as many as one transaction may have; their outputs are chained as well. */
+static struct waiting *cut(struct waiting **list, size_t *records)
+{
+    struct waiting *part = *list, *last = NULL;
+    size_t bytes = 0;
+    *records = 0;
+    for (struct waiting *w = part; w && (!last || bytes + waiting_size(w) <= PART_MAX); w = w->next) {
+        if (last)
+            last->output->next = w->output;
+        bytes += waiting_size(w);
+        last = w;
+        ++*records;
+    }
+    if (!last)
+        return NULL;
+    last->output->next = NULL;
+    *list = last->next;
+    last->next = NULL;
+    return part;
+}
+
+/* One transaction. The last one has the new offsets; those before it have the ones that stand already, which change
+ * nothing, but which Kafka takes from a member of the group's present generation only. */
+static bool commit_part(struct commit_job *c, struct transactor *t, struct waiting *part, size_t records, bool last)
+{
+    const struct publisher *p = c->publisher;
+    const struct transaction x = {.first = part ? part->output : NULL,
+                                  .offsets = last ? c->offsets : c->standing,
+                                  .offset_count = c->offset_count,
+                                  .membership = c->membership};
+    int64_t started_us = clock_mono_us();
+    bool ok = transactor_commit(t, &x, &p->stop_at, c->why, sizeof c->why);
+    if (ok && c->tells) {
+        metric_add(p->m_committed, 1);
+        metric_add(p->m_records, (int64_t)records);
+        metric_observe(p->m_seconds, clock_mono_us() - started_us);
+    }
+    return ok;
+}
+
+/* What is not committed waits again, unless there is newer output of its key, or its partitions are gone. */
 static void work(struct job *job, void *state)
 {
     struct commit_job *c = (struct commit_job *)job;
-    struct transaction x = {.first = c->first ? c->first->output : NULL,
-                            .offsets = c->offsets,
-                            .offset_count = c->offset_count,
-                            .membership = c->membership};
-    for (struct waiting *w = c->first; w; w = w->next)
-        w->output->next = w->next ? w->next->output : NULL;
-    c->ok = transactor_commit(state, &x, &c->publisher->stop_at, c->why, sizeof c->why);
-}
-
-/* What a failed transaction had waits again, unless there is newer output of its key, or its partitions are gone. */
-static void put_back(struct publisher *p, struct waiting *w)
-{
-    struct waiting *gone = NULL;
-    pthread_mutex_lock(&p->lock);
-    for (struct waiting *next; w; w = next) {
-        next = w->next;
-        struct waiting **at = find(p, w->output);
-        if (*at || (w->assignment != PUBLISHER_ANY && w->assignment != p->assignment)) {
-            w->next = gone;
-            gone = w;
-        } else {
-            w->next = NULL;
-            *at = w;
-            p->count++;
-            p->bytes += size_of(w->output);
+    struct publisher *p = c->publisher;
+    struct waiting *left = open_taken(c);
+    size_t records;
+    do {
+        struct waiting *part = cut(&left, &records);
+        c->ok = commit_part(c, state, part, records, !left);
+        if (c->ok)
+            waiting_free(part);
+        else
+            put_all(p, part, true);
+        if (c->ok && left && atomic_load(&p->stop_at) != 0) {
+            c->ok = false;
+            snprintf(c->why, sizeof c->why, "the process stops");
         }
-    }
-    pthread_mutex_unlock(&p->lock);
-    free_waiting(gone);
+    } while (c->ok && left);
+    put_all(p, left, true);
 }
 
 static void note_failure(struct publisher *p, const struct commit_job *c)
@@ -223,18 +214,13 @@ static void note_failure(struct publisher *p, const struct commit_job *c)
              c->why);
 }
 
-static void note_success(struct publisher *p, const struct commit_job *c)
+static void note_success(struct publisher *p)
 {
     if (p->logged_us != 0)
         log_info("the group's output is committed to Kafka again", "group", p->group);
     p->failures = 0;
     p->retry_us = p->logged_us = 0;
     p->opened = true;
-    if (!c->tells)
-        return;
-    metric_add(p->m_committed, 1);
-    metric_add(p->m_records, (int64_t)c->records);
-    metric_observe(p->m_seconds, clock_mono_us() - c->started_us);
 }
 
 static void on_done(struct job *job)
@@ -243,14 +229,13 @@ static void on_done(struct job *job)
     struct publisher *p = c->publisher;
     bool ok = c->ok, tells = c->tells;
     p->busy = false;
-    if (ok) {
-        note_success(p, c);
-        free_waiting(c->first);
-    } else {
+    if (ok)
+        note_success(p);
+    else
         note_failure(p, c);
-        put_back(p, c->first);
-    }
     membership_release(c->membership);
+    free(c->offsets);
+    free(c->standing);
     free(c);
     if (tells)
         p->on_committed(p->arg, ok);
@@ -266,25 +251,35 @@ static void begin(struct publisher *p, struct commit_job *c)
     c->job.work = work;
     c->job.on_done = on_done;
     c->publisher = p;
-    c->started_us = clock_mono_us();
     p->busy = true;
     workers_submit(p->workers, &c->job);
 }
 
+static struct source_offset *copy(const struct source_offset *offsets, size_t count)
+{
+    struct source_offset *own = xcalloc(count + 1, sizeof *own);
+    if (count > 0)
+        memcpy(own, offsets, count * sizeof *own);
+    return own;
+}
+
 bool publisher_commit(struct publisher *p, struct membership *membership, const struct source_offset *offsets,
-                      size_t count)
+                      const struct source_offset *standing, size_t count)
 {
     if (!may_begin(p))
         return false;
-    struct commit_job *c = xcalloc(1, sizeof *c + count * sizeof c->offsets[0]);
-    if (count > 0)
-        memcpy(c->offsets, offsets, count * sizeof c->offsets[0]);
+    struct commit_job *c = xcalloc(1, sizeof *c);
+    c->offsets = copy(offsets, count);
+    c->standing = copy(standing, count);
     c->offset_count = count;
     c->membership = count > 0 ? membership_hold(membership) : NULL;
     c->tells = true;
     pthread_mutex_lock(&p->lock);
-    c->records = p->count;
-    c->first = take(p, true);
+    c->taken = p->waiting;
+    p->waiting = (struct waiting_table){.buckets = NULL};
+    c->assignment = p->assignment;
+    atomic_store(&p->count, 0);
+    atomic_store(&p->bytes, 0);
     pthread_mutex_unlock(&p->lock);
     begin(p, c);
     return true;
@@ -344,7 +339,7 @@ static void on_timer_closed(uv_handle_t *handle)
     void *arg = p->stopped_arg;
     bool left_behind = p->left_behind;
     if (!left_behind) {
-        free_waiting(take(p, true));
+        waiting_free(waiting_empty(&p->waiting));
         pthread_mutex_destroy(&p->lock);
         free(p);
     }

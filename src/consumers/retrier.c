@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "consumers/held.h"
+#include "consumers/publisher.h"
 #include "consumers/run.h"
 #include "core/buf.h"
 #include "core/clock.h"
@@ -26,6 +27,7 @@
 #define CLOCKS_US 1000000    /* by so much the clocks of two hosts may differ in telling what came first */
 #define BLOCKED_BASE_MS 4000 /* half of it at least: longer than that, so that what went through meanwhile tells */
 #define BLOCKED_MAX_MS 5000
+#define ROOM_MS 50 /* between looks whether there is room for output */
 
 enum look { LOOK_NOTHING_DUE, LOOK_MORE, LOOK_AWAY };
 
@@ -104,6 +106,29 @@ static void run_claimed(struct look_job *j, void *worker, struct item **items, c
         }
 }
 
+static bool stopping(const struct run_env *env)
+{
+    return atomic_load_explicit(env->stop_at, memory_order_relaxed) != 0;
+}
+
+static bool has_more(const struct item *it)
+{
+    return it->result == ITEM_AGAIN && it->record.outcome == OUTCOME_LATER && it->record.progress != 0;
+}
+
+/* Those that have a part of their output behind them go on here, since their rows do not say how far they are. Should a lease
+ * run out meanwhile, the output is made twice. */
+static void run_on(struct look_job *j, void *worker, struct item **items, size_t count)
+{
+    const struct run_env *env = j->retrier->env;
+    for (size_t i = 0; i < count; i++)
+        while (has_more(items[i]) && !stopping(env))
+            if (env->publisher && publisher_full(env->publisher))
+                clock_sleep_ms(ROOM_MS);
+            else
+                run_some(j, worker, &items[i], 1);
+}
+
 /* Gives back what was not settled. False: something that all need was away. */
 static bool give_back(const struct retrier *r, struct item *const *items, size_t count)
 {
@@ -137,6 +162,7 @@ static enum look look_once(struct look_job *j, void *worker)
     if (count <= 0)
         return count < 0 ? LOOK_AWAY : LOOK_NOTHING_DUE;
     run_claimed(j, worker, items, blocked_us, (size_t)count);
+    run_on(j, worker, items, (size_t)count);
     bool well = give_back(r, items, (size_t)count);
     for (int i = 0; i < count; i++)
         item_free(items[i]);
@@ -146,12 +172,10 @@ static enum look look_once(struct look_job *j, void *worker)
 static void work(struct job *job, void *worker)
 {
     struct look_job *j = (struct look_job *)job;
-    const _Atomic int64_t *stop_at = j->retrier->env->stop_at;
     int64_t until_us = clock_mono_us() + TURN_US;
     do
         j->end = look_once(j, worker);
-    while (j->end == LOOK_MORE && clock_mono_us() < until_us &&
-           atomic_load_explicit(stop_at, memory_order_relaxed) == 0);
+    while (j->end == LOOK_MORE && clock_mono_us() < until_us && !stopping(j->retrier->env));
 }
 
 /* --- on the loop --- */

@@ -43,6 +43,7 @@ static void start_over(struct item *it)
     r->known = r->call = false;
     r->later_ms = 0;
     r->later_held = false;
+    r->progress_next = r->progress;
     r->outcome = it->bury ? OUTCOME_REJECT : OUTCOME_DONE;
     if (!it->bury)
         r->reason[0] = '\0';

@@ -266,6 +266,8 @@ static void pass_on_output(struct tx *t, enum tx_end end)
         return;
     }
     break_die("die-applied");
+    for (size_t i = 0; i < t->count; i++)
+        t->items[i]->record.progress = t->items[i]->record.progress_next;
     const struct partition *p = t->items[0]->partition; /* all of one assignment */
     publisher_add(t->env->publisher, p ? p->assignment : PUBLISHER_ANY, &t->outputs);
 }

@@ -22,8 +22,15 @@ static void grow(struct watermark *w)
     w->cap = cap;
 }
 
+static void note_first(struct watermark *w, int64_t offset)
+{
+    if (w->first < 0)
+        w->first = offset;
+}
+
 static uint64_t push(struct watermark *w, int64_t offset, bool done)
 {
+    note_first(w, offset);
     if (w->tail - w->head == w->cap)
         grow(w);
     if (w->next < 0)
@@ -46,6 +53,7 @@ uint64_t watermark_add(struct watermark *w, int64_t offset)
 
 void watermark_add_done(struct watermark *w, int64_t offset)
 {
+    note_first(w, offset);
     if (w->head == w->tail)
         rise(w, offset + 1);
     else if (slot_at(w, w->tail - 1)->done)
@@ -69,7 +77,7 @@ size_t watermark_open(const struct watermark *w)
 void watermark_init(struct watermark *w)
 {
     memset(w, 0, sizeof *w);
-    w->next = -1;
+    w->first = w->next = -1;
 }
 
 void watermark_free(struct watermark *w)

@@ -14,7 +14,8 @@ struct watermark {
     } * slots;  /* a ring; records head..tail are not covered by `next` yet */
     size_t cap; /* a power of two, or 0 */
     uint64_t head, tail;
-    int64_t next; /* offset to commit: all taken before it is finished; -1 before the first record */
+    int64_t first; /* offset of the first record; -1 before it */
+    int64_t next;  /* offset to commit: all taken before it is finished; -1 before the first record */
 };
 
 void watermark_init(struct watermark *w);

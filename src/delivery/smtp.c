@@ -16,6 +16,7 @@
 #include "core/clock.h"
 
 #define SOCKETS_MAX 8
+#define LATE_US 50000 /* libcurl's own time-out comes first, if it comes: its error says more */
 
 struct smtp {
     const struct config *config;
@@ -27,6 +28,7 @@ struct smtp {
     const char *data;
     size_t left;
     const _Atomic int64_t *stop_at;
+    int64_t deadline_us; /* clock_mono_us */
 };
 
 static pthread_once_t started = PTHREAD_ONCE_INIT;
@@ -41,8 +43,9 @@ void smtp_global_start(void)
     pthread_once(&started, start);
 }
 
-/* libcurl says QUIT to a connection before it closes it, and waits two minutes for the answer, whatever its time-outs:
- * a server that hangs must not hold us so long. So its sockets are known here, and are shut down before that. */
+/* libcurl says QUIT to a connection before it closes it, and waits for the answer whatever CURLOPT_TIMEOUT_MS says: a server
+ * that hangs must not hold us so long. So its sockets are known here, and are shut down before that; and where libcurl
+ * closes by itself (after most errors), on_progress ends the wait. */
 static curl_socket_t on_open(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
     struct smtp *s = arg;
@@ -80,13 +83,14 @@ static size_t on_read(char *to, size_t size, size_t count, void *arg)
     return n;
 }
 
-/* Called about once a second, also while nothing moves: ends a transfer that would outlast the process's stop. */
+/* Called about once a second, also while nothing moves, and while an answer to QUIT is waited for: ends what would outlast
+ * its time or the process's stop. */
 static int on_progress(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
 {
     const struct smtp *s = arg;
-    int64_t stop = s->stop_at ? atomic_load_explicit(s->stop_at, memory_order_relaxed) : 0;
+    int64_t stop = s->stop_at ? atomic_load_explicit(s->stop_at, memory_order_relaxed) : 0, now = clock_mono_us();
     (void)down_total, (void)down, (void)up_total, (void)up;
-    return stop != 0 && clock_mono_us() >= stop;
+    return now >= s->deadline_us + LATE_US || (stop != 0 && now >= stop);
 }
 
 /* A password must not go over the wire in the clear because somebody took STARTTLS out of the server's greeting. */
@@ -146,8 +150,9 @@ struct smtp *smtp_open(const struct config *config)
         curl_easy_setopt(s->curl, CURLOPT_USERNAME, config->smtp_username);
         curl_easy_setopt(s->curl, CURLOPT_PASSWORD, config->smtp_password ? config->smtp_password : "");
     }
-    curl_easy_setopt(s->curl, CURLOPT_TIMEOUT_MS, (long)config->smtp_timeout_ms);
     curl_easy_setopt(s->curl, CURLOPT_CONNECTTIMEOUT_MS, (long)config->smtp_timeout_ms);
+    /* Two minutes, by default, for QUIT where on_progress is not asked: when a kept connection makes room. */
+    curl_easy_setopt(s->curl, CURLOPT_SERVER_RESPONSE_TIMEOUT, (long)(config->smtp_timeout_ms + 999) / 1000);
     curl_easy_setopt(s->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(s->curl, CURLOPT_UPLOAD, 1L);
     curl_easy_setopt(s->curl, CURLOPT_READFUNCTION, on_read);
@@ -161,6 +166,10 @@ struct smtp *smtp_open(const struct config *config)
     curl_easy_setopt(s->curl, CURLOPT_CLOSESOCKETFUNCTION, on_close);
     curl_easy_setopt(s->curl, CURLOPT_CLOSESOCKETDATA, s);
     curl_easy_setopt(s->curl, CURLOPT_MAXCONNECTS, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    curl_easy_setopt(s->curl, CURLOPT_QUICK_EXIT,
+                     1L); /* a name server that does not answer must not outlast the time-out */
+#endif
     return s;
 }
 
@@ -210,9 +219,11 @@ static bool was_stale(const struct smtp *s, CURLcode code)
 static enum smtp_end perform(struct smtp *s, const void *data, size_t len, CURLcode *code, char *why, size_t why_size)
 {
     long answer = 0;
+    int64_t left_ms = (s->deadline_us - clock_mono_us()) / 1000;
     s->data = data;
     s->left = len;
     s->error[0] = '\0';
+    curl_easy_setopt(s->curl, CURLOPT_TIMEOUT_MS, left_ms > 0 ? (long)left_ms : 1L);
     *code = curl_easy_perform(s->curl);
     enum smtp_end end = judge(s, *code);
     curl_easy_getinfo(s->curl, CURLINFO_RESPONSE_CODE, &answer);
@@ -234,6 +245,7 @@ enum smtp_end smtp_send(struct smtp *s, const char *sender, const char *recipien
     if (!to)
         abort(); /* out of memory */
     s->stop_at = stop_at;
+    s->deadline_us = clock_mono_us() + s->config->smtp_timeout_ms * 1000;
     curl_easy_setopt(s->curl, CURLOPT_MAIL_FROM, sender);
     curl_easy_setopt(s->curl, CURLOPT_MAIL_RCPT, to);
     curl_easy_setopt(s->curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)len);

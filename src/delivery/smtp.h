@@ -29,7 +29,7 @@ struct smtp *smtp_open(const struct config *config);
 void smtp_close(struct smtp *s); /* NULL is fine */
 
 /* Sends one message (CRLF line ends) in at most SMTP_TIMEOUT_MS, less when *stop_at (clock_mono_us, 0 = none) comes
- * before; blocks. Without success why has a sentence. */
+ * before; saying QUIT to a server that does not answer may take a second more. Blocks. Without success why has a sentence. */
 enum smtp_end smtp_send(struct smtp *s, const char *sender, const char *recipient, const void *data, size_t len,
                         const _Atomic int64_t *stop_at, char *why, size_t why_size);
 

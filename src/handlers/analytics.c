@@ -2,12 +2,14 @@
  * an event counts once, and each key that a run's records touch goes to STATS_TOPIC with all its counts as they are then.
  * A record that comes again counts nothing and emits its key again: what was committed here and not there comes right. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/clock.h"
 #include "handlers/handler.h"
 #include "handlers/sql.h"
 
+enum { PAGE = 5000 }; /* minutes of deleted campaigns in one run: about 0.6 MB of output */
 #define ALL_TYPES ((1u << EVENT_TYPE_MAX) - 1 - (1u << EVENT_NONE))
 
 static void analytics_key(const struct event *e, struct buf *out)
@@ -59,6 +61,58 @@ static void emit(struct run *run, const PGresult *r)
     buf_free(&value);
 }
 
+static void emit_gone(struct run *run, const PGresult *r, struct record *const *deleted, size_t count)
+{
+    struct buf key = {0};
+    size_t place = 1;
+    int rows = PQntuples(r);
+    for (int i = 0; i < rows; i++) {
+        place = strtoul(PQgetvalue(r, i, 0), NULL, 10);
+        if (place < 1 || place > count)
+            place = 1;
+        buf_clear(&key);
+        buf_printf(&key, "%s/%s", PQgetvalue(r, i, 1), PQgetvalue(r, i, 2));
+        run_emit(run, key.data, key.len, NULL, 0);
+        deleted[place - 1]->progress_next = strtoll(PQgetvalue(r, i, 3), NULL, 10);
+    }
+    for (size_t i = place - 1; rows == PAGE && i < count; i++)
+        record_fail(deleted[i], OUTCOME_LATER, "its campaign has more minutes than one run takes out of the topic");
+    buf_free(&key);
+}
+
+/* Takes the minutes of deleted campaigns out of the topic. One that lived long has many: so they go by pages; a record's
+ * progress is the minute, in seconds since 1970, up to which they are gone. */
+static bool retract(struct run *run, PGresult **failed)
+{
+    struct buf campaigns = {0}, after = {0};
+    char page[16];
+    struct record **deleted = xmalloc((run->count + 1) * sizeof(struct record *));
+    PGresult *r = NULL;
+    size_t count = 0;
+    snprintf(page, sizeof page, "%d", PAGE);
+    sql_array_begin(&campaigns);
+    sql_array_begin(&after);
+    for (size_t i = 0; i < run->count; i++) {
+        struct record *record = run->records[i];
+        if (record->event.type != EVENT_CAMPAIGN_DELETED)
+            continue;
+        sql_array_uuid(&campaigns, record->event.campaign_id);
+        sql_array_int(&after, record->progress);
+        deleted[count++] = record;
+    }
+    const char *const values[] = {sql_array_end(&campaigns), sql_array_end(&after), page};
+    if (count > 0)
+        r = run_sql(run, failed, "select * from stats_gone($1, $2, $3)", 3, values);
+    if (r)
+        emit_gone(run, r, deleted, count);
+    bool ok = count == 0 || r != NULL;
+    PQclear(r);
+    free(deleted);
+    buf_free(&campaigns);
+    buf_free(&after);
+    return ok;
+}
+
 static bool analytics_apply(struct run *run, PGresult **failed)
 {
     const struct uuid none = {{0}};
@@ -81,16 +135,17 @@ static bool analytics_apply(struct run *run, PGresult **failed)
     event_names(&names);
     const char *const values[] = {sql_array_end(&campaigns), sql_array_end(&times), sql_array_end(&types),
                                   sql_array_end(&counts), buf_cstr(&names)};
-    PGresult *r = run_sql(run, failed, "select * from stats_count($1, $2, $3, $4, $5)", 5, values);
+    PGresult *r = run_sql(run, failed, "select * from stats_add($1, $2, $3, $4, $5)", 5, values);
     if (r)
         emit(run, r);
+    bool ok = r && retract(run, failed);
     PQclear(r);
     buf_free(&campaigns);
     buf_free(&times);
     buf_free(&types);
     buf_free(&counts);
     buf_free(&names);
-    return r != NULL;
+    return ok;
 }
 
 const struct handler analytics_handler = {

@@ -10,6 +10,7 @@
  * succession, and only what fails for good or for long gets a row, by the caller. A record that apply does not leave DONE must have no
  * effect in its transaction (if it is rejected, the dead letter is written there). A run may have several records of
  * one key, unless the handler has call and does not gather.
+ * Output may be an exception: see struct record's progress.
  * Each step may set the outcome of a record that is still OUTCOME_DONE. Outcomes count only after the step's commit.
  * When a step's SQL fails with a data-class error the run is rolled back and halved until the culprit is alone, which
  * is then rejected; when the connection or Postgres fails, every record of the run is tried again
@@ -47,12 +48,16 @@ struct record {
     enum outcome outcome; /* set by the handler; DONE on entry */
     char reason[200];     /* for people: why not DONE */
     int64_t later_ms;     /* with OUTCOME_LATER, and OUTCOME_RETRY if the handler knows when; 0 on entry */
-    bool later_held;      /* with OUTCOME_LATER from apply: it waits in Postgres, since a long wait in memory would hold up
+    bool later_held; /* with OUTCOME_LATER from apply: it waits in Postgres, since a long wait in memory would hold up
                              its partition's offset; false on entry */
-    bool waited;          /* its outcome was OUTCOME_LATER before, or it comes from Postgres */
-    bool known;           /* handled before: skip it. Set by the caller with .dedupe, else by the handler */
-    bool call;            /* set by apply: call and settle are wanted */
-    void *state;          /* the handler's own from apply on; goes to release when the run has ended, if not NULL */
+    int64_t
+        progress; /* the handler's own, 0 at first: how far it is with a record that it leaves OUTCOME_LATER because its
+                         output is too much for one run; forgotten when it comes anew */
+    int64_t progress_next; /* progress from apply's commit on; set by apply */
+    bool waited;           /* its outcome was OUTCOME_LATER before, or it comes from Postgres */
+    bool known;            /* handled before: skip it. Set by the caller with .dedupe, else by the handler */
+    bool call;             /* set by apply: call and settle are wanted */
+    void *state;           /* the handler's own from apply on; goes to release when the run has ended, if not NULL */
 };
 
 struct run {
@@ -103,7 +108,7 @@ struct handler {
     bool (*gathers)(const struct config *c);
     /* Whether it is wanted with these settings; NULL: always. */
     bool (*enabled)(const struct config *c);
-    /* The topic of the records that apply makes with run_emit; NULL: there is none. They go out in one Kafka transaction
+    /* The topic of the records that apply makes with run_emit; NULL: there is none. They go out in Kafka transactions
      * with the offsets of the records that they were made from (consumers/publisher.h). So each must say all that its key
      * has to say, as of this run's transaction, and a record that is known must emit its keys again. A key of the output
      * belongs to one aggregate, and so does the handler's key. */

@@ -335,6 +335,32 @@ def test_server_goes_wrong_at_each_step(make_env, bad_smtp):
     assert service.ready()[0] == 200
 
 
+def test_server_refuses_and_does_not_answer_quit(make_env, bad_smtp):
+    """Its refusal counts, and nobody waits for the rest of what it has to say longer than SMTP_TIMEOUT_MS and a second."""
+    faults = [(stage, "451 4.3.0 later", how) for stage in ("mail", "rcpt", "data", "message")
+              for how in ("stall", "endless", "no end", "nonsense", "close")]
+    server = bad_smtp(faults)
+    env = make_env(settings={**SMTP, "SMTP_URL": server.url, "SMTP_TIMEOUT_MS": 300 * SLOWNESS, "EMAIL_WORKER_POOL_SIZE": 4,
+                             "RETRY_MAX_ATTEMPTS": 1000})
+    service = env.start()
+    api = env.api()
+    campaign = api.create_campaign()["campaign_id"]
+    recipients = [f"u{i}@example.com" for i in range(8)]
+    for recipient in recipients:
+        api.signup(campaign, recipient)
+    server.wait(recipients, 50)  # a single wait of libcurl's own is 120 seconds
+    wait_statuses(env, {"sent": 8})
+    assert server.plan == [] and env.query("select * from dead_letters") == []
+    began = time.monotonic()
+    server.plan[:] = [("rcpt", "550 5.1.1 nobody", "stall")]
+    api.signup(campaign, ADA)
+    wait_statuses(env, {"sent": 8, "failed": 1})
+    assert time.monotonic() - began < 10 * SLOWNESS
+    [(reason,)] = env.query("select reason from dead_letters")
+    assert "550" in reason, "the refusal is what is remembered, not the silence after it"
+    assert service.ready()[0] == 200
+
+
 def test_connection_is_used_again(make_env, bad_smtp):
     server = bad_smtp(keep=True)
     env = make_env(settings={**SMTP, "SMTP_URL": server.url, "EMAIL_WORKER_POOL_SIZE": 1})

@@ -9,8 +9,8 @@ from confluent_kafka import Producer
 
 from lib.kafka import hash_class
 from lib.load import campaigns_of
-from lib.stats import counted, kept, wait_exact
-from lib.util import unique, wait_until
+from lib.stats import counted, kept, last_values, wait_exact
+from lib.util import SLOWNESS, unique, wait_until
 from lib.verify import execute, faults_of, run_verify, verify_ok, verify_user
 
 
@@ -224,3 +224,78 @@ def test_deleted_campaigns_go(stats_env):
     service.restart(PURGE_DELAY_SECONDS=0)
     wait_until(lambda: env.value("select count(*) from campaign_stats s join campaigns c on c.no = s.campaign where c.id = %s", gone) == 0,
                20, "the rows are purged", 0.1)
+
+
+MINUTES = 400_000 // SLOWNESS  # nine months
+RECORDS_MAX = 12_000  # of one transaction, when they are tombstones
+
+
+def test_a_campaign_that_lived_long_is_deleted(stats_env):
+    """All its minutes leave the topic, in transactions of a bounded size, with little in memory, although the process dies in the
+    middle; other campaigns' counts go on meanwhile, and so does the loop."""
+    env = stats_env(GROUPS_ENABLED="analytics-workers", PURGE_DELAY_SECONDS=3600)
+    service = env.start()
+    api = env.api()
+    other, gone = (api.create_campaign()["campaign_id"] for _ in range(2))
+    for campaign in (other, gone):
+        some_events(env, api, campaign, 2)
+    minutes = set(wait_exact(env))
+    execute(env, """insert into campaign_stats select c.no, timestamptz '2020-01-01T00:00:00Z' + m * interval '1 minute', t, 1
+                    from campaigns c, generate_series(0, %s) m, generate_series(1, 1 + (m %% 2)) t where c.id = %s""", MINUTES - 1, gone)
+    api.close_campaign(gone)
+    api.delete_campaign(gone)
+    wait_until(lambda: service.metric("tidings_output_records_total") >= MINUTES / 20, 30, "some have gone")
+    service.kill9()
+    service.start()
+    before, waiting, memory = service.metrics(), 0, service.rss_bytes()
+
+    def all_went():
+        nonlocal waiting
+        now = service.metric("tidings_output_waiting_records")
+        waiting = max(waiting, now)
+        return not now and env.value(
+            """select count(*) from handled h join events e on e.id = h.event_id where e.type = 10 and h.grp = 'analytics-workers'""")
+
+    api = env.api()
+    api.signup(other, f"{unique()}@example.com")
+    wait_until(all_went, 60, "the deletion is handled", 0.05)
+    memory = service.rss_bytes() - memory
+    api.signup(other, f"{unique()}@example.com")
+    wait_exact(env, 40)
+    after = service.metrics()
+    name = 'tidings_loop_lag_seconds'
+    in_time = next(k for k in after if k.startswith(f"{name}_bucket") and 'le="2"' in k)
+    count, good = (after[k] - before.get(k, 0) for k in (f"{name}_count", in_time))
+    sent, transactions = (sum(after[k] for k in after if k.startswith(f"tidings_output_{k2}"))
+                          for k2 in ("records_total", "transactions_total"))
+    print(f"\n    {sent:.0f} records in {transactions:.0f} transactions; at most {waiting:.0f} waited; {memory / 1e6:.0f} MB more")
+    assert count == good, "the loop never stood for seconds"
+    assert sent >= MINUTES and sent / transactions < RECORDS_MAX
+    assert waiting < 100_000
+    assert SLOWNESS > 1 or memory < 80_000_000  # a sanitizer keeps what was freed
+    values = last_values(env)
+    ours = {k for k, v in values.items() if k.startswith(gone)}
+    assert len(ours) >= MINUTES and all(values[k] is None for k in ours)
+    assert {k for k in minutes if k.startswith(gone)} <= ours
+
+
+
+def test_a_deletion_that_was_a_dead_letter(stats_env):
+    """Its record comes from Postgres, which does not say how far it is: it goes from page to page all the same."""
+    env = stats_env(GROUPS_ENABLED="analytics-workers", PURGE_DELAY_SECONDS=3600)
+    service = env.start()
+    api = env.api()
+    gone = api.create_campaign()["campaign_id"]
+    api.close_campaign(gone)
+    api.delete_campaign(gone)
+    wait_exact(env)
+    record = next(r for r in env.records() if json.loads(r.value)["type"] == "campaign.deleted")
+    execute(env, """insert into campaign_stats select no, timestamptz '2020-01-01T00:00:00Z' + m * interval '1 minute', 1, 1
+                    from campaigns, generate_series(0, 11999) m""")
+    execute(env, """insert into dead_letters (grp, state, topic, partition, "offset", key, value, event_id, type, reason, attempts, next_at)
+                    values ('analytics-workers', 'retry', %s, %s, %s, %s, %s, %s, 'campaign.deleted', 'a test', 0, now())""",
+            env.settings["KAFKA_TOPIC"], record.partition, record.offset, record.key, record.value, json.loads(record.value)["id"])
+    wait_until(lambda: not env.value("select count(*) from dead_letters"), 20, lambda: f"it is done: {env.query('select state, reason from dead_letters')}")
+    wait_until(lambda: service.metric("tidings_output_records_total") >= 12000, 20, "all went to Kafka")
+    wait_until(lambda: sum(k.startswith(f"{gone}/2020-") for k in last_values(env)) == 12000, 20, "a null value for each minute", 0.2)
+    assert not any(last_values(env).values())

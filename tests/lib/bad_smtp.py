@@ -7,7 +7,7 @@ from .smtp import Received
 from .util import free_port, wait_until
 
 STAGES = ("greeting", "ehlo", "mail", "rcpt", "data", "message")
-GOOD = {"greeting": "220 hello", "ehlo": "250 here", "mail": "250 OK", "rcpt": "250 OK", "data": "354 go on", "message": "250 OK"}
+GOOD = {"quit": "221 bye", "greeting": "220 hello", "ehlo": "250 here", "mail": "250 OK", "rcpt": "250 OK", "data": "354 go on", "message": "250 OK"}
 
 
 class BadSmtp:
@@ -18,6 +18,8 @@ class BadSmtp:
     endless   a reply that has always one more line
     no end    a line that does not end
     nonsense  no reply at all, but something else
+
+    A third, (stage, what happens there, what happens at QUIT), says how it goes on after a reply.
 
     When the plan is used up all connections are good. keep: they may send several mails. The good mails are in .mails."""
 
@@ -80,7 +82,7 @@ class BadSmtp:
         for line in lines:
             word = line.split(b":")[0].strip().upper().decode("ascii", "replace")
             if word == "QUIT":
-                connection.sendall(b"221 bye\r\n")
+                self._reply(connection, lines, "quit", fault)
                 return
             stage = {"MAIL FROM": "mail", "RCPT TO": "rcpt", "DATA": "data"}.get(word, "ehlo")
             if stage == "mail":
@@ -100,15 +102,17 @@ class BadSmtp:
                 if fault[0] != "message":
                     with self._lock:
                         self.mails.append(Received(text, sender, recipients))
-                if not self.keep:
+                elif len(fault) > 2:
+                    fault = ("mail", *fault[1:])  # no QUIT comes after this reply: the connection is kept
+                if not self.keep and len(fault) < 3:
                     return
 
     def _reply(self, connection, lines, stage, fault):
         """False: the dialogue is at its end."""
-        if fault[0] != stage:
+        how = fault[2] if stage == "quit" and len(fault) > 2 else fault[1] if stage == fault[0] else None
+        if how is None:
             connection.sendall(GOOD[stage].encode() + b"\r\n")
             return True
-        how = fault[1]
         if how == "stall":
             while lines.readline():
                 pass
@@ -122,5 +126,5 @@ class BadSmtp:
             connection.sendall(b"\0\xff{}\r\n\r\nHTTP/1.1 200 OK\r\n")
         elif how != "close":
             connection.sendall(how.encode() + b"\r\n")
-            return how[0] in "45" and stage not in ("greeting", "message")
+            return how[0] in "45" and (stage not in ("greeting", "message") or len(fault) > 2)
         return False

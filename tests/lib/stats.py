@@ -37,8 +37,8 @@ def kept(env):
     return _by_key(env.query(KEPT))
 
 
-def published(env):
-    """The same as the topic's last committed values have it."""
+def last_values(env):
+    """{key: value}, the last committed ones in the topic; None: a tombstone."""
     consumer = Consumer({"bootstrap.servers": env.kafka.brokers, "group.id": "tidings-tests-reader", "log_level": 2,
                          "enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True,
                          "fetch.wait.max.ms": 20})
@@ -56,19 +56,21 @@ def published(env):
                 if m.error():
                     ended.add(m.partition())
                     continue
-                _read(found, m.key().decode(), m.value())
+                found[m.key().decode()] = m.value()
     finally:
         consumer.close()
     return found
 
 
-def _read(found, key, value):
-    if value is None:
-        found.pop(key, None)
-        return
+def published(env):
+    """{key: {type: count}} as the topic's last committed values have it."""
+    return {key: _counts(key, value) for key, value in last_values(env).items() if value is not None}
+
+
+def _counts(key, value):
     record = json.loads(value)
     assert key == f"{record['campaign_id']}/{record['minute']}" and set(record) == {"campaign_id", "minute", "counts"}, value
-    found[key] = record["counts"]
+    return record["counts"]
 
 
 def wait_exact(env, seconds=20):
