@@ -24,7 +24,12 @@ static void test_in_order(void **state)
     assert_int_equal(w.next, 10);
     watermark_done(&w, a);
     assert_int_equal(w.next, 12);
+    assert_int_equal(w.first, 10);
     assert_int_equal(watermark_open(&w), 0);
+    watermark_free(&w);
+    assert_int_equal(w.first, -1);
+    watermark_add_done(&w, 7);
+    assert_int_equal(w.first, 7);
     watermark_free(&w);
 }
 
