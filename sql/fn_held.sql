@@ -34,7 +34,8 @@ as $$
         is not null
 $$;
 
--- Holds a record of Kafka's. One that comes again (its offset was not committed) adds nothing, but may still die.
+-- Holds a record of Kafka's. One that comes again (its offset was not committed) adds nothing, but may still die. Another one
+-- may have been at its coordinates, in a topic that was made anew since: see sql/0010_coordinates.sql for what tells them apart.
 create or replace function held_add(p_grp text, p_state text, p_topic text, p_partition int, p_offset bigint, p_key bytea,
                                     p_value bytea, p_event_id uuid, p_type text, p_reason text, p_attempts int,
                                     p_order_key bytea, p_failed_at timestamptz, p_wait_ms bigint)
@@ -45,7 +46,8 @@ language sql as $$
   values (p_grp, p_state, p_topic, p_partition, p_offset, p_key, p_value, p_event_id, p_type, p_reason, p_attempts, p_order_key,
           p_failed_at, case when p_attempts > 0 then clock_timestamp() end,
           case when p_state = 'retry' then clock_timestamp() + p_wait_ms * interval '1 ms' end)
-  on conflict (grp, topic, partition, "offset") do update
+  on conflict (grp, topic, partition, "offset",
+               coalesce(event_id, encode(substr(sha256(coalesce(key, '') || coalesce(value, '')), 1, 16), 'hex')::uuid)) do update
   set state = 'dead', reason = excluded.reason, attempts = excluded.attempts, tried_at = excluded.tried_at, next_at = null,
       leased_until = null, blocked_at = null
   where d.state <> 'dead' and excluded.state = 'dead'
@@ -203,6 +205,13 @@ language sql as $$
   where (d.id = any (p_ids) or p_ids is null and d.grp = p_grp and d.state = 'dead')
     and (d.leased_until is null or d.leased_until <= now())
   order by d.id for update
+$$;
+
+-- Whether a record is of this event. One that the group could not read has no event_id, but the event's is in its bytes.
+create or replace function dead_letter_is_of(p_row dead_letters, p_event uuid)
+returns boolean
+language sql immutable as $$
+  select coalesce(p_row.event_id = p_event, position(convert_to(p_event::text, 'UTF8') in p_row.value) > 0)
 $$;
 
 -- The earned reward that a record of reward-workers is about; null when it could not be read.
