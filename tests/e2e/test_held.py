@@ -285,10 +285,12 @@ def test_rows_of_an_old_topic(make_held_env, smtp):
 
 def test_unreadable_records_at_the_same_coordinates(env):
     """They are told apart by their bytes; the same one again adds nothing, but may still die."""
-    hold = "select held_add('g', %s, 't', 0, 7, 'key', %s, null, null, 'x', 0, null, now(), 60000)"
+    hold = "select held_add('g', %s, 't', 0, 7, 'key', %s, null, null, 'x', 0, null, 5000000, 60000)"
     for state, value in (("retry", b"one"), ("dead", b"two"), ("dead", None), ("dead", b"one"), ("dead", b"two"), ("dead", None)):
         execute(env, hold, state, value)
-    assert env.query("select state, value from dead_letters order by id") == [("dead", b"one"), ("dead", b"two"), ("dead", None)]
+    found = env.query("select state, value, failed_at between now() - interval '60 s' and now() - interval '5 s' from dead_letters"
+                      " order by id")
+    assert found == [("dead", b"one", True), ("dead", b"two", True), ("dead", None, True)]
 
 
 # --- given up ---
