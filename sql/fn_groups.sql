@@ -2,8 +2,9 @@
 -- must not depend on statistics that were taken when the tables were empty.
 
 -- Claims events for a group. Returns the places (from 1) in the arrays of those that were not handled before; of an event
--- that is there twice, the first. Rows go in by event id, so that two processes cannot deadlock.
-create or replace function handled_claim(p_grp text, p_ids uuid[], p_ats timestamptz[])
+-- that is there twice, the first. What is older than p_keep_days counts as handled, since its claim may have been trimmed;
+-- p_keep_days null: it does not. Rows go in by event id, so that two processes cannot deadlock.
+create or replace function handled_claim(p_grp text, p_ids uuid[], p_ats timestamptz[], p_keep_days int)
 returns setof int
 language plpgsql as $$
 declare
@@ -13,9 +14,11 @@ begin
        added as (insert into handled (grp, event_id, at) select p_grp, id, at from given order by id
                  on conflict do nothing returning event_id)
   select array_agg(event_id) into v_new from added;
+  -- By the clock, as it is after the claim: if a trim has taken a row away that was in its way, this is later than the trim.
   return query
     select min(g.place)::int
-    from unnest(p_ids) with ordinality as g (id, place) join unnest(v_new) as n (id) on n.id = g.id
+    from unnest(p_ids, p_ats) with ordinality as g (id, at, place) join unnest(v_new) as n (id) on n.id = g.id
+    where p_keep_days is null or g.at >= clock_timestamp() - p_keep_days * interval '24 hours'
     group by g.id;
 end
 $$;
@@ -60,8 +63,10 @@ language sql volatile as $$
   where t.name = p_name
 $$;
 
--- Deletes at most p_rows claims on events older than p_before; returns how many. Such an event is passed over when it comes again.
-create or replace function handled_trim(p_before timestamptz, p_rows int)
+-- Deletes at most p_rows claims on events older than p_keep_days; returns how many. Postgres' clock tells, which the events' own
+-- times are of: a host whose clock is wrong must not make all hosts forget. Such an event is
+-- passed over when it comes again.
+create or replace function handled_trim(p_keep_days int, p_rows int)
 returns bigint
 language plpgsql
 set enable_seqscan = off
@@ -69,7 +74,7 @@ set enable_bitmapscan = off -- it would gather all that is old, for each batch
 set enable_sort = off
 as $$
 declare
-  v_before constant timestamptz := p_before;
+  v_before constant timestamptz := now() - p_keep_days * interval '24 hours';
   v_from constant timestamptz := trim_begin('handled');
   v_count bigint;
   v_last timestamptz;
@@ -88,11 +93,11 @@ $$;
 -- What mails are made of: one row per element, in order. p_users and p_user_places: who gets it; a null user stands for
 -- the account's own address. p_rewards: the reward it is about, or null. campaign_no null: no such campaign; email null: no
 -- such user in it; reward null: no such reward. status: of the mail so far, if there is one. own_template: the campaign has
--- one for the kind (mail_templates_of).
+-- one for the kind (mail_templates_of). expired: its event (p_ats) is older than p_max_age_s.
 create or replace function mail_read(p_events uuid[], p_kinds text[], p_campaigns uuid[], p_users uuid[], p_user_places bigint[],
-                                     p_rewards uuid[])
+                                     p_rewards uuid[], p_ats timestamptz[], p_max_age_s bigint)
 returns table (campaign_no int, deleted boolean, campaign_name text, landing_url text, points_per_referral int, email text,
-               verified int, reward text, status text, own_template boolean, unsubscribed boolean)
+               verified int, reward text, status text, own_template boolean, unsubscribed boolean, expired boolean)
 language sql stable
 set enable_seqscan = off
 set enable_hashjoin = off
@@ -107,19 +112,21 @@ as $$
          (select w.name from rewards w where w.campaign = c.no and w.no = number_of(g.reward) and w.id = g.reward),
          (select m.status from mails m where m.event_id = g.event),
          (select true from mail_templates t where t.campaign = c.no and t.kind = g.kind) is not null,
-         (select true from mail_unsubscribes s where s.campaign = c.no and s.place = coalesce(g.user_place, 0)) is not null
-  from unnest(p_events, p_kinds, p_campaigns, p_users, p_user_places, p_rewards) with ordinality
-       as g (event, kind, campaign, user_id, user_place, reward, ord)
+         (select true from mail_unsubscribes s where s.campaign = c.no and s.place = coalesce(g.user_place, 0)) is not null,
+         g.at < now() - p_max_age_s * interval '1 s'
+  from unnest(p_events, p_kinds, p_campaigns, p_users, p_user_places, p_rewards, p_ats) with ordinality
+       as g (event, kind, campaign, user_id, user_place, reward, at, ord)
   left join campaigns c on c.id = g.campaign
   order by g.ord
 $$;
 
--- Enters mails that are not going to be sent, with what becomes of them: all in one statement, without the facts that only a
--- mail's text needs. Returns the events that now have a row and had none, and what it says: 'unsubscribed' instead of
--- 'discarded' where the recipient wants no such mail (p_wanted: kinds that are wanted all the same); mail_read and mail_begin tell what is wrong
--- with the others. p_users and so on: as with mail_read. The events must be in order, so that two processes cannot deadlock.
+-- Enters mails that are not going to be sent: all in one statement, without the facts that only a mail's text needs. Returns
+-- the events that now have a row and had none, and what it says: 'expired', 'unsubscribed' (p_wanted: kinds that are wanted all
+-- the same), else 'discarded'; mail_read and mail_begin tell what is wrong with the others. The parameters: as with mail_read.
+-- The events must be in order, so that two processes cannot deadlock.
 create or replace function mail_record(p_events uuid[], p_kinds text[], p_campaigns uuid[], p_users uuid[], p_user_places bigint[],
-                                       p_rewards uuid[], p_statuses text[], p_id_suffix text, p_wanted text[])
+                                       p_rewards uuid[], p_ats timestamptz[], p_max_age_s bigint, p_id_suffix text,
+                                       p_wanted text[])
 returns table (event uuid, status text)
 language plpgsql
 set enable_seqscan = off
@@ -131,15 +138,16 @@ begin
   return query
   insert into mails (event_id, campaign, kind, recipient, message_id, status)
   select f.event, f.no, f.kind, f.recipient, f.event || p_id_suffix,
-         case when f.status = 'discarded' and f.kind <> all (p_wanted)
+         case when f.at < now() - p_max_age_s * interval '1 s' then 'expired'
+              when f.kind <> all (p_wanted)
                    and (select true from mail_unsubscribes s where s.campaign = f.no and s.place = coalesce(f.user_place, 0))
-              then 'unsubscribed' else f.status end
+              then 'unsubscribed' else 'discarded' end
   from (select g.*, c.no,
                case when g.user_id is null then (select a.email from accounts a where a.no = c.account)
                     else (select coalesce(u.email, u.email_key) from users u
                           where u.campaign = c.no and u.place = g.user_place and u.id = g.user_id) end as recipient
-        from unnest(p_events, p_kinds, p_campaigns, p_users, p_user_places, p_rewards, p_statuses)
-             as g (event, kind, campaign, user_id, user_place, reward, status)
+        from unnest(p_events, p_kinds, p_campaigns, p_users, p_user_places, p_rewards, p_ats)
+             as g (event, kind, campaign, user_id, user_place, reward, at)
         join campaigns c on c.id = g.campaign
         where c.deleted_at is null offset 0) f
   where f.recipient is not null

@@ -34,18 +34,21 @@ as $$
         is not null
 $$;
 
--- Holds a record of Kafka's. One that comes again (its offset was not committed) adds nothing, but may still die.
+-- Holds a record of Kafka's. One that comes again (its offset was not committed) adds nothing, but may still die. Another one
+-- may have been at its coordinates, in a topic that was made anew since: see sql/0010_coordinates.sql for what tells them apart.
+-- p_failed_us: how long ago it failed first; null: it has not been tried. Hosts' clocks have no say here.
 create or replace function held_add(p_grp text, p_state text, p_topic text, p_partition int, p_offset bigint, p_key bytea,
                                     p_value bytea, p_event_id uuid, p_type text, p_reason text, p_attempts int,
-                                    p_order_key bytea, p_failed_at timestamptz, p_wait_ms bigint)
+                                    p_order_key bytea, p_failed_us bigint, p_wait_ms bigint)
 returns void
 language sql as $$
   insert into dead_letters as d (grp, state, topic, partition, "offset", key, value, event_id, type, reason, attempts, order_key,
                                  failed_at, tried_at, next_at)
   values (p_grp, p_state, p_topic, p_partition, p_offset, p_key, p_value, p_event_id, p_type, p_reason, p_attempts, p_order_key,
-          p_failed_at, case when p_attempts > 0 then clock_timestamp() end,
+          clock_timestamp() - p_failed_us * interval '1 us', case when p_attempts > 0 then clock_timestamp() end,
           case when p_state = 'retry' then clock_timestamp() + p_wait_ms * interval '1 ms' end)
-  on conflict (grp, topic, partition, "offset") do update
+  on conflict (grp, topic, partition, "offset",
+               coalesce(event_id, encode(substr(sha256(coalesce(key, '') || coalesce(value, '')), 1, 16), 'hex')::uuid)) do update
   set state = 'dead', reason = excluded.reason, attempts = excluded.attempts, tried_at = excluded.tried_at, next_at = null,
       leased_until = null, blocked_at = null
   where d.state <> 'dead' and excluded.state = 'dead'
@@ -101,9 +104,11 @@ begin
 end
 $$;
 
--- Takes at most p_limit rows that are due, for p_lease_ms. blocked_us: how long ago it could not be tried.
+-- Takes at most p_limit rows that are due, for p_lease_ms. blocked_us: how long ago it could not be tried. now_us: the time by
+-- the clock that made failed_us.
 create or replace function held_claim(p_grp text, p_limit int, p_lease_ms bigint, p_ordered boolean, p_strict boolean)
-returns table (id bigint, partition int, "offset" bigint, key bytea, value bytea, attempts int, failed_us bigint, blocked_us bigint)
+returns table (id bigint, partition int, "offset" bigint, key bytea, value bytea, attempts int, failed_us bigint, blocked_us bigint,
+               now_us bigint)
 language sql volatile
 set enable_seqscan = off
 set enable_hashjoin = off
@@ -123,7 +128,7 @@ as $$
   set next_at = now() + p_lease_ms * interval '1 ms', leased_until = now() + p_lease_ms * interval '1 ms'
   from due where d.id = due.id
   returning d.id, d.partition, d."offset", d.key, d.value, d.attempts, (extract(epoch from d.failed_at) * 1000000)::bigint,
-            (extract(epoch from now() - d.blocked_at) * 1000000)::bigint
+            (extract(epoch from now() - d.blocked_at) * 1000000)::bigint, (extract(epoch from now()) * 1000000)::bigint
 $$;
 
 -- Records what became of rows that were claimed. p_ends: 'done', 'retry' or 'dead'.
@@ -203,6 +208,13 @@ language sql as $$
   where (d.id = any (p_ids) or p_ids is null and d.grp = p_grp and d.state = 'dead')
     and (d.leased_until is null or d.leased_until <= now())
   order by d.id for update
+$$;
+
+-- Whether a record is of this event. One that the group could not read has no event_id, but the event's is in its bytes.
+create or replace function dead_letter_is_of(p_row dead_letters, p_event uuid)
+returns boolean
+language sql immutable as $$
+  select coalesce(p_row.event_id = p_event, position(convert_to(p_event::text, 'UTF8') in p_row.value) > 0)
 $$;
 
 -- The earned reward that a record of reward-workers is about; null when it could not be read.

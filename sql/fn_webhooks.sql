@@ -488,7 +488,8 @@ begin
   return query
   select g.ord::int,
          case when exists (select from dead_letters d where d.grp = p_group and d.topic = p_topic
-                                                        and d.partition = g.partition and d."offset" = g."offset") then 'dead'
+                                                        and d.partition = g.partition and d."offset" = g."offset"
+                                                        and dead_letter_is_of(d, g.event)) then 'dead'
               when exists (select from campaigns c where c.no = g.aggregate and c.deleted_at is not null) then 'excused'
               when exists (select from dead_letters d where d.grp = p_group and d.event_id = g.event) then 'dead'
               else 'missing' end

@@ -96,14 +96,14 @@ static bool add_row(struct run *run, const struct handler *h, const struct item 
                     PGresult **failed)
 {
     const struct record *r = &it->record;
-    char partition[16], offset[24], attempts[16], id[UUID_TEXT_SIZE], failed_at[RFC3339_SIZE], wait_ms[24];
+    char partition[16], offset[24], attempts[16], id[UUID_TEXT_SIZE], failed_us[24], wait_ms[24];
     bool parsed = r->event.type != EVENT_NONE, untried = end == HELD_PARKED || r->outcome == OUTCOME_LATER,
          has_key = it->key && !it->bury;
     snprintf(partition, sizeof partition, "%d", (int)r->partition);
     snprintf(offset, sizeof offset, "%lld", (long long)r->offset);
     snprintf(attempts, sizeof attempts, "%d", untried ? r->attempt : r->attempt + 1);
     snprintf(wait_ms, sizeof wait_ms, "%lld", (long long)retry_wait_ms(run->config, r));
-    rfc3339_format(r->failed_us ? r->failed_us : clock_wall_us(), failed_at);
+    snprintf(failed_us, sizeof failed_us, "%lld", (long long)(r->failed_us ? clock_mono_us() - r->failed_us : 0));
     uuid_format(r->event.id, id);
     const struct sql_param params[] = {
         {.data = h->group},
@@ -118,7 +118,7 @@ static bool add_row(struct run *run, const struct handler *h, const struct item 
         {.data = end == HELD_PARKED ? PARKED_REASON : r->reason},
         {.data = attempts},
         bytes(has_key ? it->key->key : NULL, has_key ? it->key->len : 0, !has_key),
-        {.data = untried && r->failed_us == 0 ? NULL : failed_at},
+        {.data = untried && r->failed_us == 0 ? NULL : failed_us},
         {.data = wait_ms},
     };
     PGresult *result = sql_exec(run->conn, run->deadline_us, run->stop_at,
@@ -198,11 +198,18 @@ static PGresult *ask(const struct held_session *s, const char *sql, int count, c
 }
 
 /* held_claim's columns */
-enum { ID, PARTITION, OFFSET, KEY, VALUE, ATTEMPTS, FAILED, BLOCKED };
+enum { ID, PARTITION, OFFSET, KEY, VALUE, ATTEMPTS, FAILED, BLOCKED, NOW };
 
 static int64_t number(const PGresult *r, int row, int column)
 {
     return PQgetisnull(r, row, column) ? 0 : strtoll(PQgetvalue(r, row, column), NULL, 10);
+}
+
+/* What was so many us ago, by this host's own clock_mono_us: never 0, which means never. */
+static int64_t ago(int64_t us)
+{
+    int64_t at = clock_mono_us() - us;
+    return at != 0 ? at : -1;
 }
 
 static struct item *read_item(const struct handler *h, const PGresult *r, int row, struct buf *key)
@@ -221,7 +228,8 @@ static struct item *read_item(const struct handler *h, const PGresult *r, int ro
     it->held_id = number(r, row, ID);
     it->record.waited = true;
     it->record.attempt = (int)number(r, row, ATTEMPTS);
-    it->record.failed_us = number(r, row, FAILED);
+    if (!PQgetisnull(r, row, FAILED))
+        it->record.failed_us = ago(number(r, row, NOW) - number(r, row, FAILED));
     PQfreemem(raw_key);
     PQfreemem(value);
     return it;
@@ -241,7 +249,7 @@ int held_claim(const struct held_session *s, size_t max, int64_t lease_ms, struc
     int count = PQntuples(r);
     for (int row = 0; row < count; row++) {
         items[row] = read_item(s->handler, r, row, &key);
-        blocked_us[row] = PQgetisnull(r, row, BLOCKED) ? 0 : clock_wall_us() - number(r, row, BLOCKED);
+        blocked_us[row] = PQgetisnull(r, row, BLOCKED) ? 0 : ago(number(r, row, BLOCKED));
     }
     PQclear(r);
     buf_free(&key);

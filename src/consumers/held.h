@@ -32,7 +32,7 @@ struct held_session {
 };
 
 /* Claims rows that are due, at most max of them, for lease_ms, and makes items of them, the caller's to free.
- * blocked_us: per item, wall clock at which it last could not be tried, 0 = never. Returns how many, -1 when Postgres
+ * blocked_us: per item, clock_mono_us at which it last could not be tried, 0 = never. Returns how many, -1 when Postgres
  * is away. */
 int held_claim(const struct held_session *s, size_t max, int64_t lease_ms, struct item **items, int64_t *blocked_us);
 

@@ -24,7 +24,7 @@
 #define CALL_CLAIM_MAX 4 /* calls take long: a lease that covers more of them would be long too */
 #define AWAY_BASE_MS 1000
 #define AWAY_MAX_MS 30000
-#define CLOCKS_US 1000000    /* by so much the clocks of two hosts may differ in telling what came first */
+#define CLOCKS_US 1000000    /* so exact is what is known of when a row was blocked, by the clock of this host */
 #define BLOCKED_BASE_MS 4000 /* half of it at least: longer than that, so that what went through meanwhile tells */
 #define BLOCKED_MAX_MS 5000
 #define ROOM_MS 50 /* between looks whether there is room for output */
@@ -39,7 +39,7 @@ struct retrier {
     size_t jobs; /* with workers */
     int64_t next_us, sweep_us, count_us;
     int failures;    /* looks in a row at which something was away */
-    int64_t good_us; /* wall clock at which the group last finished a record */
+    int64_t good_us; /* clock_mono_us at which the group last finished a record */
     void (*on_done)(void *arg);
     void *arg;
 };
@@ -85,7 +85,7 @@ static void run_some(struct look_job *j, void *worker, struct item *const *items
     run_items(j->retrier->env, worker, items, count);
     for (size_t i = 0; i < count; i++)
         if (items[i]->result == ITEM_FINISHED && items[i]->record.outcome == OUTCOME_DONE)
-            j->good_us = clock_wall_us();
+            j->good_us = clock_mono_us();
 }
 
 /* One that could not be tried last time may be what makes its runs fail: it is run alone, and if the group got others
@@ -230,7 +230,7 @@ int64_t retrier_due(const struct retrier *r)
 
 void retrier_note_good(struct retrier *r)
 {
-    r->good_us = clock_wall_us();
+    r->good_us = clock_mono_us();
 }
 
 struct retrier *retrier_new(const struct run_env *env, struct workers *workers, size_t run_max, bool gathers,
@@ -248,6 +248,7 @@ struct retrier *retrier_new(const struct run_env *env, struct workers *workers, 
     /* As long as a run takes at worst: each call its time-out, each transaction a statement that does not end. */
     r->lease_ms = (calls ? (int64_t)r->claim_max * call_ms : 0) + 2 * db_pool_statement_us(env->db) / 1000;
     r->next_us = clock_mono_us() + LOOK_US;
+    r->good_us = INT64_MIN; /* a row may have been blocked before this host started */
     r->on_done = on_done;
     r->arg = arg;
     return r;

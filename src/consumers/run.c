@@ -88,7 +88,7 @@ static void give_up_apply(const struct run_env *env, struct item *const *items, 
     if (count > 1)
         return;
     blame_suspect(env, items[0]);
-    retry_decide(env->config, items[0], clock_wall_us());
+    retry_decide(env->config, items[0], clock_mono_us());
     if (items[0]->record.outcome == OUTCOME_REJECT || items[0]->hold)
         put_aside(env, items[0], NULL);
 }
@@ -228,7 +228,7 @@ static void call_alone(const struct run_env *env, void *worker, struct item *con
     for (size_t i = 0; i < count; i++) {
         struct item *it = items[i];
         if (it->record.outcome == OUTCOME_RETRY)
-            retry_decide(env->config, it, clock_wall_us());
+            retry_decide(env->config, it, clock_mono_us());
         if (it->record.outcome == OUTCOME_REJECT || it->hold || (it->held_id != 0 && !not_tried(&it->record)))
             put_aside(env, it, NULL);
     }

@@ -16,8 +16,6 @@
 #include "core/pg.h"
 #include "handlers/sql.h"
 
-#define DAY_US 86400000000LL
-
 struct tx {
     const struct run_env *env;
     struct item *const *items;
@@ -32,12 +30,14 @@ struct tx {
 
 /* --- dedupe rows --- */
 
-/* Claims the records' events for the group: what is claimed already, or too old to tell, is known. */
+/* Claims the records' events for the group: what is claimed already, or too old to tell, is known. How old it is tells
+ * Postgres' clock, which the events' own times are of. */
 static bool claim(struct tx *t)
 {
     struct run *run = &t->run;
     struct buf ids = {0}, times = {0};
-    int64_t oldest = clock_wall_us() - run->config->handled_keep_days * DAY_US;
+    char keep_days[24];
+    snprintf(keep_days, sizeof keep_days, "%lld", (long long)run->config->handled_keep_days);
     sql_array_begin(&ids);
     sql_array_begin(&times);
     for (size_t i = 0; i < run->count; i++) {
@@ -48,14 +48,13 @@ static bool claim(struct tx *t)
         sql_array_text(&times, at);
         run->records[i]->known = true;
     }
-    const char *const values[] = {t->env->handler->group, sql_array_end(&ids), sql_array_end(&times)};
-    PGresult *r = run_sql(run, &t->failed, "select * from handled_claim($1, $2, $3)", 3, values);
+    const char *const values[] = {t->env->handler->group, sql_array_end(&ids), sql_array_end(&times),
+                                  t->env->handler->any_age ? NULL : keep_days};
+    PGresult *r = run_sql(run, &t->failed, "select * from handled_claim($1, $2, $3, $4)", 4, values);
     for (int row = 0; r && row < PQntuples(r); row++) {
         long place = strtol(PQgetvalue(r, row, 0), NULL, 10); /* from 1 */
-        if (place < 1 || (size_t)place > run->count)
-            continue;
-        struct record *record = run->records[place - 1];
-        record->known = record->event.at_us < oldest && !t->env->handler->any_age;
+        if (place >= 1 && (size_t)place <= run->count)
+            run->records[place - 1]->known = false;
     }
     PQclear(r);
     buf_free(&ids);
@@ -203,7 +202,7 @@ static bool give_up_rejected(struct tx *t)
 
 static void decide(struct tx *t)
 {
-    int64_t now = clock_wall_us();
+    int64_t now = clock_mono_us();
     for (size_t i = 0; i < t->count; i++)
         retry_decide(t->env->config, t->items[i], now);
 }

@@ -1,4 +1,5 @@
-/* Deletes rows of `handled` that are older than HANDLED_KEEP_DAYS, in small batches, as a job on a worker. */
+/* Deletes rows of `handled` that are older than HANDLED_KEEP_DAYS, by Postgres' clock, in small batches,
+ * as a job on a worker. */
 #ifndef TIDINGS_CONSUMERS_TRIM_H
 #define TIDINGS_CONSUMERS_TRIM_H
 

@@ -346,14 +346,13 @@ enum webhook_end webhook_send(struct webhook *w, const struct webhook_call *call
                               struct webhook_answer *answer)
 {
     struct buf signature = {0};
-    int64_t now_s = clock_wall_us() / 1000000;
     start_over(w, stop_at, answer);
-    if (!webhook_sign(call, now_s, &signature)) {
+    if (!webhook_sign(call, call->now_s, &signature)) {
         snprintf(answer->why, sizeof answer->why, "the webhook's secret is malformed");
         buf_free(&signature);
         return WEBHOOK_REJECT;
     }
-    struct curl_slist *headers = make_headers(call->id, now_s, &signature);
+    struct curl_slist *headers = make_headers(call->id, call->now_s, &signature);
     curl_easy_setopt(w->curl, CURLOPT_URL, call->url);
     curl_easy_setopt(w->curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(w->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body_len);

@@ -31,6 +31,9 @@ struct webhook_call {
     const char *id;         /* webhook-id: the same whenever this call is made again; letters, digits, '-', '_' */
     const char *body;       /* JSON */
     size_t body_len;
+    int64_t
+        now_s; /* seconds since 1970 by Postgres' clock: this host's own may be wrong, and who gets the call refuses one
+                      whose webhook-timestamp is not of now */
 };
 
 struct webhook_answer {

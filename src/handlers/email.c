@@ -1,8 +1,8 @@
 /* email-workers: one mail per event, and a row in `mails` for it.
  *
- *   apply   enters mails that are not sent ('expired', 'discarded') by one statement, and they are done; of the others
- *           reads what they are made of and enters the rows as 'sending', or 'unsubscribed', and they are done too;
- *           those of a campaign that has sent too many in this minute wait
+ *   apply   if no mail is sent at all, enters them ('discarded', 'expired') by one statement, and they are done; else
+ *           reads what they are made of and enters the rows as 'sending', or 'expired' or 'unsubscribed', and those are
+ *           done too; those of a campaign that has sent too many in this minute wait
  *   call    composes and sends; the Message-ID comes from the event's id, so a mail sent again is known as the same
  *   settle  'sent', 'failed' (rejected), or 'sending' still (refused for now: tried again)
  *
@@ -90,9 +90,11 @@ static void email_key(const struct event *e, struct buf *out)
 
 /* --- apply --- */
 
-static const char *planned_status(const struct config *c, const struct event *e, int64_t now_us)
+static const char *planned_status(const struct config *c, const struct mail_facts *facts)
 {
-    if (now_us - e->at_us > c->mail_max_age_s * 1000000)
+    if (facts->unsubscribed)
+        return "unsubscribed";
+    if (facts->expired)
         return "expired";
     return transport_is(c, "discard") ? "discarded" : "sending";
 }
@@ -101,13 +103,13 @@ static const char *planned_status(const struct config *c, const struct event *e,
 static void plan(struct run *run)
 {
     const struct config *c = run->config;
-    int64_t now = clock_wall_us(), wait_ms;
+    int64_t wait_ms;
     for (size_t i = 0; i < run->count; i++) {
         struct record *r = run->records[i];
         struct email_job *job = r->state;
         if (!job)
             continue;
-        job->planned = job->facts.unsubscribed ? "unsubscribed" : planned_status(c, &r->event, now);
+        job->planned = planned_status(c, &job->facts);
         if (c->mail_rate == 0 || !job->facts.open || strcmp(job->planned, "sending") != 0 ||
             pace_take(job->facts.campaign_no, c->mail_rate, r->waited, clock_mono_us(), &wait_ms))
             continue;
@@ -182,20 +184,14 @@ static bool read_code_key(struct run *run, struct email_worker *w, PGresult **fa
     return r != NULL;
 }
 
-/* Enters the mails that are not sent. Takes them out of the run; those that could not be entered stay, for enter to find
+/* Enters mails none of which is sent. Takes them out of the run; those that could not be entered stay, for enter to find
  * out why. */
 static bool enter_finals(struct run *run, const char *id_suffix, PGresult **failed)
 {
     struct email_final *finals = xmalloc((run->count + 1) * sizeof *finals);
-    size_t count = 0, left = 0;
-    int64_t now = clock_wall_us();
-    for (size_t i = 0; i < run->count; i++) {
-        const char *status = planned_status(run->config, &run->records[i]->event, now);
-        if (strcmp(status, "sending") == 0)
-            run->records[left++] = run->records[i];
-        else
-            finals[count++] = (struct email_final){.record = run->records[i], .status = status};
-    }
+    size_t count = run->count, left = 0;
+    for (size_t i = 0; i < count; i++)
+        finals[i] = (struct email_final){.record = run->records[i]};
     bool ok = count == 0 || email_record(run, finals, count, id_suffix, failed);
     for (size_t i = 0; ok && i < count; i++) {
         if (!finals[i].entered) {
@@ -224,7 +220,7 @@ static bool email_apply(struct run *run, PGresult **failed)
     snprintf(suffix, sizeof suffix, ".email@%s", host);
     rest.records = xmalloc((run->count + 1) * sizeof(struct record *));
     memcpy(rest.records, run->records, run->count * sizeof(struct record *));
-    bool ok = enter_finals(&rest, suffix, failed);
+    bool ok = !transport_is(run->config, "discard") || enter_finals(&rest, suffix, failed);
     if (ok && rest.count > 0 && (ok = email_read_facts(&rest, suffix, &w->own, failed))) {
         plan(&rest);
         ok = enter(&rest, failed);

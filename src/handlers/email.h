@@ -34,6 +34,7 @@ struct mail_facts {
     int64_t points_per_referral;
     bool open;                  /* no mail is sent yet: there is no row of it, or one that is 'sending' */
     bool unsubscribed;          /* the recipient */
+    bool expired;               /* the event is older than MAIL_MAX_AGE_SECONDS, by Postgres' clock */
     bool has_own;               /* the campaign has a template of its own for it */
     const struct template *own; /* that one, of struct email_own; NULL: the service's */
 };
@@ -84,7 +85,7 @@ bool email_about_reward(const struct event *e);
 
 /* Appends what the database must know of an event to look up its mail: one element to each array, in the order of mail_read's
  * and mail_record's parameters. */
-enum { EMAIL_ARRAYS = 6 };
+enum { EMAIL_ARRAYS = 7 };
 void email_add_event(struct buf arrays[EMAIL_ARRAYS], const struct event *e);
 
 /* The user that the mail goes to; false: it goes to the account. */
@@ -110,7 +111,7 @@ bool email_read_facts(struct run *run, const char *id_suffix, struct email_own *
 
 struct email_final {
     struct record *record;
-    const char *status; /* 'discarded' becomes 'unsubscribed' by email_record, where it is so */
+    const char *status; /* set by email_record when it has entered it: 'expired', 'unsubscribed' or 'discarded' */
     bool entered;       /* by email_record: its row is there and was not before */
 };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/break.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "handlers/email.h"
 #include "handlers/sql.h"
@@ -37,7 +38,8 @@ enum {
     REWARD,
     STATUS,
     OWN_TEMPLATE,
-    UNSUBSCRIBED
+    UNSUBSCRIBED,
+    EXPIRED
 };
 
 static bool is_true(const PGresult *r, int row, int column)
@@ -91,6 +93,7 @@ static void take_facts(struct record *record, const PGresult *r, int row, const 
         .place = email_recipient(&record->event, &user) ? uuid_place(user) : 0,
         .open = PQgetisnull(r, row, STATUS) || strcmp(PQgetvalue(r, row, STATUS), "sending") == 0,
         .unsubscribed = is_true(r, row, UNSUBSCRIBED) && !(EMAIL_WANTED & 1u << record->event.type),
+        .expired = is_true(r, row, EXPIRED),
         .has_own = is_true(r, row, OWN_TEMPLATE),
     };
     uuid_format(broken("double-effect") ? uuid_v7() : record->event.id, event);
@@ -99,7 +102,8 @@ static void take_facts(struct record *record, const PGresult *r, int row, const 
 
 void email_add_event(struct buf arrays[EMAIL_ARRAYS], const struct event *e)
 {
-    enum { EVENTS, KINDS, CAMPAIGNS, USERS, PLACES, REWARDS };
+    enum { EVENTS, KINDS, CAMPAIGNS, USERS, PLACES, REWARDS, TIMES };
+    char at[RFC3339_SIZE];
     struct uuid user;
     sql_array_uuid(&arrays[EVENTS], e->id);
     sql_array_text(&arrays[KINDS], event_type_name(e->type));
@@ -115,19 +119,25 @@ void email_add_event(struct buf arrays[EMAIL_ARRAYS], const struct event *e)
         sql_array_uuid(&arrays[REWARDS], event_data_uuid(e, "reward_id"));
     else
         sql_array_text(&arrays[REWARDS], NULL);
+    rfc3339_format(e->at_us, at);
+    sql_array_text(&arrays[TIMES], at);
 }
 
 static bool read_facts(struct run *run, const char *id_suffix, PGresult **failed)
 {
     struct buf arrays[EMAIL_ARRAYS] = {{0}};
-    const char *values[EMAIL_ARRAYS];
+    const char *values[EMAIL_ARRAYS + 1];
+    char max_age[24];
     for (int i = 0; i < EMAIL_ARRAYS; i++)
         sql_array_begin(&arrays[i]);
     for (size_t i = 0; i < run->count; i++)
         email_add_event(arrays, &run->records[i]->event);
     for (int i = 0; i < EMAIL_ARRAYS; i++)
         values[i] = sql_array_end(&arrays[i]);
-    PGresult *r = run_sql(run, failed, "select * from mail_read($1, $2, $3, $4, $5, $6)", EMAIL_ARRAYS, values);
+    snprintf(max_age, sizeof max_age, "%lld", (long long)run->config->mail_max_age_s);
+    values[EMAIL_ARRAYS] = max_age;
+    PGresult *r =
+        run_sql(run, failed, "select * from mail_read($1, $2, $3, $4, $5, $6, $7, $8)", EMAIL_ARRAYS + 1, values);
     for (size_t i = 0; r && i < run->count && (int)i < PQntuples(r); i++)
         take_facts(run->records[i], r, (int)i, id_suffix);
     PQclear(r);

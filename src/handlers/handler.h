@@ -44,15 +44,16 @@ struct record {
     int32_t partition;
     int64_t offset;
     int attempt;          /* 0 the first time */
-    int64_t failed_us;    /* wall clock of the first failure; 0: there was none */
+    int64_t failed_us;    /* clock_mono_us of the first failure, maybe before this host started; 0: there was none */
     enum outcome outcome; /* set by the handler; DONE on entry */
     char reason[200];     /* for people: why not DONE */
     int64_t later_ms;     /* with OUTCOME_LATER, and OUTCOME_RETRY if the handler knows when; 0 on entry */
-    bool later_held; /* with OUTCOME_LATER from apply: it waits in Postgres, since a long wait in memory would hold up
-                             its partition's offset; false on entry */
-    int64_t
-        progress; /* the handler's own, 0 at first: how far it is with a record that it leaves OUTCOME_LATER because its
-                         output is too much for one run; forgotten when it comes anew */
+    /* With OUTCOME_LATER from apply: it waits in Postgres, since a long wait in memory would hold up its partition's offset;
+     * false on entry. */
+    bool later_held;
+    /* The handler's own, 0 at first: how far it is with a record that it leaves OUTCOME_LATER because its output is too much
+     * for one run; forgotten when it comes anew. */
+    int64_t progress;
     int64_t progress_next; /* progress from apply's commit on; set by apply */
     bool waited;           /* its outcome was OUTCOME_LATER before, or it comes from Postgres */
     bool known;            /* handled before: skip it. Set by the caller with .dedupe, else by the handler */

@@ -49,6 +49,7 @@ struct reward_worker {
 struct reward_job {
     struct reward_facts facts;
     int64_t begun_us;    /* clock_mono_us from which the lease counts, at the latest */
+    int64_t begun_s;     /* then, in seconds since 1970 by Postgres' clock */
     int http_status;     /* of this attempt's answer; 0: none */
     const char *counted; /* what M_DELIVERIES counts when the run has ended; NULL: nothing */
 };
@@ -106,8 +107,22 @@ static void reward_key(const struct event *e, struct buf *out)
 
 /* --- apply --- */
 
-/* delivery_read's columns */
-enum { CAMPAIGN_NO, DELETED, CAMPAIGN_NAME, EMAIL, REWARD_NO, REWARD_NAME, KIND, URL, SECRET, MESSAGE, EARNED, STATUS };
+/* delivery_read's columns, and the time */
+enum {
+    CAMPAIGN_NO,
+    DELETED,
+    CAMPAIGN_NAME,
+    EMAIL,
+    REWARD_NO,
+    REWARD_NAME,
+    KIND,
+    URL,
+    SECRET,
+    MESSAGE,
+    EARNED,
+    STATUS,
+    NOW
+};
 
 static bool is_true(const PGresult *r, int row, int column)
 {
@@ -140,6 +155,7 @@ static void take_facts(struct record *record, const PGresult *r, int row)
         return;
     struct reward_job *job = xcalloc(1, sizeof *job);
     record->state = job;
+    job->begun_s = strtoll(PQgetvalue(r, row, NOW), NULL, 10);
     job->facts = (struct reward_facts){
         .campaign_no = (int)strtol(PQgetvalue(r, row, CAMPAIGN_NO), NULL, 10),
         .reward_no = (int)strtol(PQgetvalue(r, row, REWARD_NO), NULL, 10),
@@ -166,7 +182,9 @@ static bool read_facts(struct run *run, PGresult **failed)
             sql_array_uuid(&arrays[m], event_data_uuid(&run->records[i]->event, members[m]));
         values[m] = sql_array_end(&arrays[m]);
     }
-    PGresult *r = run_sql(run, failed, "select * from delivery_read($1, $2, $3, $4)", 4, values);
+    PGresult *r = run_sql(run, failed,
+                          "select *, extract(epoch from clock_timestamp())::bigint from delivery_read($1, $2, $3, $4)",
+                          4, values);
     for (size_t i = 0; r && i < run->count && (int)i < PQntuples(r); i++)
         take_facts(run->records[i], r, (int)i);
     PQclear(r);
@@ -266,6 +284,7 @@ static void call_webhook(const struct run *run, struct reward_worker *w, struct 
         .id = id,
         .body = w->body.data,
         .body_len = w->body.len,
+        .now_s = job->begun_s + (clock_mono_us() - job->begun_us) / 1000000,
     };
     enum webhook_end end = webhook_send(w->webhook, &call, run->stop_at, &answer);
     job->http_status = answer.status;

@@ -39,7 +39,8 @@ struct piece {
     int64_t tries;
     char *url, *secret, *old_secret, *body;
     enum piece_end end;
-    int64_t wait_ms; /* with END_RETRY */
+    int64_t wait_ms;               /* with END_RETRY */
+    int64_t claimed_us, claimed_s; /* when: by clock_mono_us, and seconds since 1970 by Postgres' clock */
     struct webhook_answer answer;
 };
 
@@ -63,12 +64,20 @@ static void calls_close(void *worker)
 
 /* --- find --- */
 
-static struct piece *piece_of(const PGresult *r, int row)
+/* As long as a call takes at worst, and what comes before and after it: each some statements that do not end. */
+static int64_t lease_ms(const struct config *c)
+{
+    return c->webhook_timeout_ms + 4 * c->db_stall_ms;
+}
+
+static struct piece *piece_of(const struct config *c, const PGresult *r, int row)
 {
     struct piece *p = xcalloc(1, sizeof *p);
     p->webhook = sql_copy(r, row, WEBHOOK);
     p->event = sql_copy(r, row, EVENT);
     p->lease = sql_copy(r, row, LEASE);
+    p->claimed_us = clock_mono_us();
+    p->claimed_s = (strtoll(p->lease, NULL, 10) / 1000 - lease_ms(c)) / 1000;
     p->type = sql_copy(r, row, TYPE);
     p->tries = strtoll(PQgetvalue(r, row, TRIES), NULL, 10);
     p->url = sql_copy(r, row, URL);
@@ -92,12 +101,6 @@ static void calls_release(void *piece)
     free(p);
 }
 
-/* As long as a call takes at worst, and what comes before and after it: each some statements that do not end. */
-static int64_t lease_ms(const struct config *c)
-{
-    return c->webhook_timeout_ms + 4 * c->db_stall_ms;
-}
-
 /* An account with many slow endpoints must not have all threads. */
 static int64_t account_share(const struct config *c)
 {
@@ -117,7 +120,7 @@ static bool calls_find(struct run *run, int64_t *position, void **pieces, size_t
     snprintf(lease, sizeof lease, "%" PRId64, lease_ms(run->config));
     PGresult *r = run_sql(run, failed, "select * from webhook_claim($1, $2, $3, $4, $5)", 5, values);
     for (int i = 0; r && i < PQntuples(r) && *count < limit; i++) {
-        struct piece *p = piece_of(r, i);
+        struct piece *p = piece_of(run->config, r, i);
         *position = strtoll(p->webhook, NULL, 10);
         pieces[(*count)++] = p;
     }
@@ -145,14 +148,15 @@ static void calls_call(struct run *run, void *piece)
         p->end = END_CANCELLED;
         return;
     }
+    int64_t started = clock_mono_us();
     snprintf(id, sizeof id, "msg_%s", p->event);
     const struct webhook_call call = {.url = p->url,
                                       .secret = p->secret,
                                       .old_secret = p->old_secret,
                                       .id = id,
                                       .body = p->body,
-                                      .body_len = strlen(p->body)};
-    int64_t started = clock_mono_us();
+                                      .body_len = strlen(p->body),
+                                      .now_s = p->claimed_s + (started - p->claimed_us) / 1000000};
     switch (webhook_send(run->worker, &call, run->stop_at, &p->answer)) {
     case WEBHOOK_DELIVERED: p->end = END_DELIVERED; break;
     case WEBHOOK_GONE: p->end = END_GONE; break;

@@ -237,7 +237,7 @@ static bool verify_topic(struct counts *c)
 static void begin_at(struct counts *c)
 {
     const struct verify *v = c->verify;
-    int64_t from = clock_wall_us() - v->config->handled_keep_days * DAY_US + HOUR_US;
+    int64_t from = v->now_us - v->config->handled_keep_days * DAY_US + HOUR_US;
     if (v->options->since && v->options->since_us > from)
         from = v->options->since_us;
     c->from_us = (from + MINUTE_US - 1) / MINUTE_US * MINUTE_US;

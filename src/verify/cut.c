@@ -31,6 +31,15 @@ static bool read_shards(struct verify *v, int64_t *acked, int64_t *head)
     return ok;
 }
 
+static bool read_now(struct verify *v)
+{
+    PGresult *r = rows_ask(v->ask, "select clock_timestamp()", 0, NULL, v->why, v->why_size);
+    if (r)
+        v->now_us = pgbinary_time_us(r, 0, 0);
+    PQclear(r);
+    return r != NULL;
+}
+
 static bool read_committed(struct verify *v, size_t group, int64_t *out)
 {
     return topic_committed(v->topic, v->options->groups[group].name, out, v->why, v->why_size);
@@ -80,7 +89,7 @@ bool cut_take(struct verify *v)
 {
     uint32_t shards = v->options->shards;
     int64_t *acked = xcalloc(shards, sizeof *acked), *head = xcalloc(shards, sizeof *head);
-    bool ok = true;
+    bool ok = read_now(v);
     for (size_t g = 0; ok && g < v->options->group_count; g++)
         ok = read_committed(v, g, committed_of(v, g));
     ok = ok && read_shards(v, acked, NULL) && read_ranges(v, v->range) && read_shards(v, NULL, head);

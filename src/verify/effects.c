@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/clock.h"
 #include "core/pgbinary.h"
 #include "verify/verify_int.h"
 
@@ -28,8 +27,6 @@ struct effects {
     struct verify *verify;
     struct batch *batches;  /* per group */
     struct saga_ends *ends; /* NULL: reward-workers are not looked at */
-    int64_t oldest_us;      /* what a group remembers of older events may be gone */
-    int64_t oldest_sent_us; /* and so may deliveries to webhooks */
 };
 
 struct effects *effects_open(struct verify *v)
@@ -40,9 +37,6 @@ struct effects *effects_open(struct verify *v)
     for (size_t g = 0; g < v->options->group_count; g++)
         if (strcmp(v->options->groups[g].name, "reward-workers") == 0)
             e->ends = saga_ends_open(v, g);
-    /* An hour to spare: clocks differ, and looking takes time. */
-    e->oldest_us = clock_wall_us() - v->config->handled_keep_days * DAY_US + HOUR_US;
-    e->oldest_sent_us = clock_wall_us() - v->config->webhook_keep_days * DAY_US + HOUR_US;
     return e;
 }
 
@@ -148,12 +142,13 @@ static struct uuid subject_of(const struct event_row *row, const char *value, si
     return subject;
 }
 
-/* What a group knows of events since then is all there. */
-static int64_t remembered_us(const struct effects *e, const struct verify_group *g)
+/* What a group knows of events since then is all there, and so are deliveries to webhooks: an hour to spare, since looking
+ * takes time. */
+static int64_t remembered_us(const struct verify *v, const struct verify_group *g)
 {
     if (strcmp(g->name, WEBHOOKS) == 0)
-        return e->oldest_sent_us;
-    return g->handled ? e->oldest_us : INT64_MIN;
+        return v->now_us - v->config->webhook_keep_days * DAY_US + HOUR_US;
+    return g->handled ? v->now_us - v->config->handled_keep_days * DAY_US + HOUR_US : INT64_MIN;
 }
 
 bool effects_expect(struct effects *e, const struct event_row *row, int32_t aggregate, int32_t partition,
@@ -165,7 +160,7 @@ bool effects_expect(struct effects *e, const struct event_row *row, int32_t aggr
         int64_t committed = v->committed[g * topic_partitions(v->topic) + (size_t)partition];
         if (!(v->options->groups[g].types & 1u << row->type) || offset >= committed)
             continue;
-        if (row->at_us < remembered_us(e, &v->options->groups[g])) {
+        if (row->at_us < remembered_us(v, &v->options->groups[g])) {
             v->report->group[g].excused++;
             continue;
         }

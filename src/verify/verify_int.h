@@ -25,6 +25,7 @@ struct verify {
     struct topic_range *range;  /* by partition, of all that the topic has */
     int64_t *from;              /* by partition: where reading begins */
     int64_t *committed;         /* [group * topic's partitions + partition]; -1: nothing */
+    int64_t now_us;             /* of the cut, by Postgres' clock, which the events' times are of */
     int32_t campaign_no;        /* --campaign; else 0 */
     uint32_t campaign_hash;
     struct versions *versions;

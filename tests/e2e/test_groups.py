@@ -6,9 +6,13 @@ import uuid
 
 import pytest
 
+from lib.clock import ahead as clock_ahead
+from lib.clock import clock_can_be_set
 from lib.kafka import hash_class
 from lib.smtp import PERMANENT, TRANSIENT
+from lib.stats import counted, kept
 from lib.util import SLOWNESS, wait_until
+from lib.webhook import WebhookTarget
 
 smtp_settings = {"MAIL_TRANSPORT": "smtp", "RETRY_BASE_MS": 20, "RETRY_MAX_MS": 200, "SMTP_TIMEOUT_MS": 2000 * SLOWNESS}
 
@@ -179,6 +183,49 @@ def test_old_events_are_not_mailed(env):
     env.produce(json.dumps(value).encode(), campaign.encode())
     wait_until(lambda: statuses(env).get("expired") == 1 or dead_letters(env), 15, lambda: f"expired: {statuses(env)}")
     assert env.mails("old@example.com") == []
+
+
+@pytest.mark.skipif(clock_can_be_set() is not None, reason=str(clock_can_be_set()))
+def test_a_host_whose_clock_is_days_ahead(make_env, smtp):
+    """Postgres' clock, which the events' times are of, says what is old: mails are sent, events counted, what is remembered
+    stays, what another host holds is tried on, and who gets a webhook takes it."""
+    target = WebhookTarget()
+    env = make_env(settings={**smtp_settings, "SMTP_URL": smtp.url, "RETRY_QUICK_ATTEMPTS": 1, "RETRY_MAX_ATTEMPTS": 1000,
+                             "WEBHOOK_ALLOW_PRIVATE": "on"})
+    env.settings["STATS_TOPIC"] = f"{env.name}-stats"
+    held = "select state from dead_letters"
+    try:
+        service = env.start(GROUPS_ENABLED="email-workers")
+        api = env.api()
+        campaign = api.create_campaign()["campaign_id"]
+        smtp.fail("held@example.com", TRANSIENT)
+        api.signup(campaign, "held@example.com")
+        wait_until(lambda: env.query(held) == [("retry",)], 20, "one is held")
+        service.restart(GROUPS_ENABLED="none")
+        hook = api.request("POST", "/v1/webhooks", json={"url": target.url("/hook")}).expect(201)
+        for i in range(5):
+            api.signup(campaign, f"u{i}@example.com")
+        wait_until(lambda: len(env.records()) == 7, 20, "all is in Kafka")
+        service.stop()
+        execute(env, "insert into handled select 'x', gen_random_uuid(), now() - i * interval '1 day' from unnest('{13,15}'::int[]) i")
+        attempts = env.value("select attempts from dead_letters")
+        ahead = env.start(**clock_ahead(env.directory, 30 * 86400))
+        day = time.strftime("time=%Y-%m-%d", time.gmtime(time.time() + 30 * 86400 - 3600))
+        assert max(line[:15] for line in ahead.log_text().splitlines() if line.startswith("time=")) >= day, "its clock is ahead"
+        for i in range(5):
+            smtp.wait(f"u{i}@example.com", seconds=40)
+        wait_until(lambda: env.value("select max(attempts) from dead_letters") > attempts, 40, "it has been tried again")
+        smtp.heal()
+        wait_statuses(env, {"sent": 6}, 40)
+        wait_until(lambda: counted(env) == kept(env), 40, lambda: f"all is counted: {counted(env)}, {kept(env)}")
+        wait_until(lambda: len(target.requests) >= 5, 40, "webhooks are called")
+        for request in target.requests:
+            request.verify(hook["secret"])  # its timestamp, too
+        wait_until(lambda: env.value("select count(*) from handled where grp = 'x'") == 1, 60, "what is old is forgotten")
+        assert env.value("select count(*) from handled where grp = 'analytics-workers'") == 7
+        assert dead_letters(env) == [] and ahead.metric("tidings_handled_total", outcome="dead") == 0
+    finally:
+        target.close()
 
 
 @pytest.mark.settings(MAIL_TRANSPORT="discard")

@@ -252,6 +252,47 @@ def test_rewards_of_one_target_do_not_hold_the_group(make_held_env, smtp):
         target.close()
 
 
+# --- other records at the same coordinates: of a topic that was made anew ---
+
+
+def test_rows_of_an_old_topic(make_held_env, smtp):
+    """A topic made anew begins at offset 0 again: what the old one left is neither taken for the new records nor changed."""
+    env = make_held_env()
+    service = env.start(GROUPS_ENABLED="none")
+    api = env.api()
+    campaign = api.create_campaign()["campaign_id"]
+    smtp.fail(ADA, TRANSIENT)
+    smtp.fail("bob@example.com", PERMANENT)
+    ada = api.signup(campaign, ADA)["user_id"]
+    api.resend_verification(campaign, ada)
+    api.signup(campaign, "bob@example.com")
+    wait_until(lambda: len(env.records()) == 4, 20, "all is in Kafka")
+    for record in env.records():
+        execute(env, "insert into dead_letters (grp, state, topic, partition, \"offset\", event_id, type, reason, attempts, order_key,"
+                " next_at) values ('email-workers', 'retry', %s, %s, %s, gen_random_uuid(), 'user.signed_up', 'of the old topic', 1,"
+                " 'x', now() + interval '1 day')", env.topic, record.partition, record.offset)
+    new = ("select state, event_id::text, reason from dead_letters where reason not like 'of the old%%'"
+           " order by event_id = any (%s::uuid[]), id")
+    first, again = events_of(env, ada)
+    service.restart(GROUPS_ENABLED="email-workers")
+    letters = lambda: env.query(new, [first, again])
+    wait_until(lambda: [row[0] for row in letters()] == ["dead", "retry", "parked"], 20, lambda: f"three are new: {letters()}")
+    assert "550" in letters()[0][2] and [row[1] for row in letters()[1:]] == [first, again]
+    smtp.heal()
+    wait_sent(env, smtp, ADA, [first, again])
+    assert env.query("select state, attempts from dead_letters where reason = 'of the old topic'") == [("retry", 1)] * 4
+
+
+def test_unreadable_records_at_the_same_coordinates(env):
+    """They are told apart by their bytes; the same one again adds nothing, but may still die."""
+    hold = "select held_add('g', %s, 't', 0, 7, 'key', %s, null, null, 'x', 0, null, 5000000, 60000)"
+    for state, value in (("retry", b"one"), ("dead", b"two"), ("dead", None), ("dead", b"one"), ("dead", b"two"), ("dead", None)):
+        execute(env, hold, state, value)
+    found = env.query("select state, value, failed_at between now() - interval '60 s' and now() - interval '5 s' from dead_letters"
+                      " order by id")
+    assert found == [("dead", b"one", True), ("dead", b"two", True), ("dead", None, True)]
+
+
 # --- given up ---
 
 

@@ -9,7 +9,7 @@ from lib.webhook import WebhookTarget
 
 KEEP_DAYS, BATCH, PER_DAY = 5, 500, 1500
 TRIMS = {
-    "handled": "handled_trim(now() - {days} * interval '1 day', {rows})",
+    "handled": "handled_trim({days}, {rows})",
     "webhook_deliveries": "webhook_trim({days}, 86400, {rows})",
 }
 TIMES = {"handled": "at", "webhook_deliveries": "created_at"}

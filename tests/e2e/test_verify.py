@@ -222,6 +222,11 @@ def test_dead_letters_are_no_fault(env, history):
             " values ('email-workers', 'dead', %s, %s, %s, %s, 'user.signed_up', 'for a test', 1)",
             env.topic, record.partition, record.offset, event[0])
     assert verify_ok(env)["groups"]["email-workers"]["dead"] == 1
+    execute(env, "update dead_letters set event_id = gen_random_uuid()")  # of an old topic: another event was there
+    assert faults_of(run_verify(env)) == {"email-workers missing": 1}
+    execute(env, "update dead_letters set event_id = null, value = %s", record.value)  # the group could not read it
+    assert verify_ok(env)["groups"]["email-workers"]["dead"] == 1
+    execute(env, "update dead_letters set event_id = %s", event[0])
     execute(env, "update dead_letters set \"offset\" = 100000")  # of a repeat: known by the event's id
     assert verify_ok(env)["groups"]["email-workers"]["dead"] == 1
     execute(env, "delete from dead_letters")

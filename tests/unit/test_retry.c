@@ -76,6 +76,12 @@ static void test_age(void **state)
     assert_int_equal(it.record.outcome, OUTCOME_REJECT);
     assert_false(it.hold);
     assert_string_equal(it.record.reason, "gave up after 61 seconds: busy");
+    it = failed(1);
+    it.record.failed_us = -10 * SECOND_US; /* before this host started */
+    retry_decide(&config, &it, 49 * SECOND_US);
+    assert_int_equal(it.record.outcome, OUTCOME_RETRY);
+    retry_decide(&config, &it, 50 * SECOND_US);
+    assert_int_equal(it.record.outcome, OUTCOME_REJECT);
 }
 
 static void test_other_outcomes_are_left_alone(void **state)

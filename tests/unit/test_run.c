@@ -67,7 +67,7 @@ enum tx_end run_tx_apply(const struct run_env *env, void *worker, struct item *c
             record_fail(r, script.in_apply[r->offset], "scripted");
         r->later_ms = script.later_ms;
         r->later_held = script.later_held;
-        retry_decide(env->config, items[i], clock_wall_us());
+        retry_decide(env->config, items[i], clock_mono_us());
         blocked = (i > 0 && items[i]->key == items[i - 1]->key && blocked) || r->outcome == OUTCOME_RETRY;
         if (blocked && r->outcome != OUTCOME_RETRY) {
             items[i]->result = ITEM_BEHIND;
@@ -94,7 +94,7 @@ enum tx_end run_tx_settle(const struct run_env *env, void *worker, struct item *
     if (end != TX_COMMITTED)
         return end;
     for (size_t i = 0; i < count; i++) {
-        retry_decide(env->config, items[i], clock_wall_us());
+        retry_decide(env->config, items[i], clock_mono_us());
         assert_int_not_equal(items[i]->record.outcome, OUTCOME_UNAVAILABLE);
         if (script.bad_settle[items[i]->record.offset])
             return TX_DATA;
