@@ -1,6 +1,9 @@
 -- A record's coordinates alone do not name it: a topic made anew, or another cluster, begins at offset 0 again. Run once, in
 -- schema tidings.
 
+-- At once, in the order in which runs come to them: or a run and this might wait for each other.
+lock table handled, webhook_deliveries, dead_letters in access exclusive mode;
+
 -- Besides them: its event; where none could be read, its bytes, of which a second copy would say nothing more. A record that
 -- comes again adds nothing (held_add).
 create unique index dead_letters_record on dead_letters

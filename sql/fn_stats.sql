@@ -70,19 +70,6 @@ begin
   end loop;
 end $$;
 
--- Both at once, for a host that is not restarted yet after an upgrade.
-create or replace function stats_count(p_campaigns uuid[], p_ats timestamptz[], p_types int[], p_new int[], p_names text[])
-returns table (campaign uuid, minute text, counts text)
-language plpgsql as $$
-begin
-  return query select * from stats_add(p_campaigns, p_ats, p_types, p_new, p_names);
-  return query
-    select x.campaign, x.minute, null::text
-    from (select coalesce(array_agg(g.id), '{}') as ids, coalesce(array_agg(0::bigint), '{}') as after
-          from unnest(p_campaigns, p_types) as g (id, type) where g.type = 10) d,
-         stats_gone(d.ids, d.after, 2147483647) x;
-end $$;
-
 -- A campaign's counts by minute, hour or day (p_unit), those that lie at least in part between p_from and p_to. The cursor is
 -- the minute, since 1970, at which the last one begins. A page looks at 50000 rows, which is a day with all types at least.
 create or replace function read_stats(p_account int, p_campaign uuid, p_limit int, p_after int, p_from timestamptz,

@@ -22,6 +22,7 @@
 #include "core/pg.h"
 #include "http/http.h"
 #include "relay/relay.h"
+#include "store/barrier.h"
 #include "store/hosts.h"
 #include "store/lanes.h"
 #include "store/reader.h"
@@ -117,7 +118,8 @@ static uint32_t fix_partitions(void *arg, uint32_t topic_partitions, char *why, 
                      a->config->kafka_topic, topic_partitions, now.shards);
             ok = false;
         } else {
-            ok = installation_set_partitions(conn, topic_partitions, &now, why, why_size);
+            ok = barrier_pass(conn, why, why_size) &&
+                 installation_set_partitions(conn, topic_partitions, &now, why, why_size);
         }
     }
     PQfinish(conn);

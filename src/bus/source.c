@@ -194,7 +194,6 @@ static void on_event(struct source *s, rd_kafka_event_t *event)
             forget_trouble(s);
         starts_look(s->starts, rd_kafka_event_stats(event));
         break;
-    case RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT: starts_answer(s->starts, event); break;
     case RD_KAFKA_EVENT_FETCH: /* errors of a partition whose queue is not taken out yet */
         while ((m = rd_kafka_event_message_next(event)))
             on_message(s, m);
@@ -236,8 +235,9 @@ size_t source_take(struct source *s, int32_t partition, size_t max)
         ssize_t n = rd_kafka_consume_batch_queue(p->queue, 0, messages, want);
         for (ssize_t i = 0; i < n; i++) {
             p->taken += messages[i]->len;
-            if (messages[i]->err || starts_saw(s->starts, at, messages[i]->offset))
-                on_message(s, messages[i]);
+            if (!messages[i]->err)
+                starts_saw(s->starts, at, messages[i]->offset);
+            on_message(s, messages[i]);
             rd_kafka_message_destroy(messages[i]);
         }
         taken += n > 0 ? (size_t)n : 0;
@@ -375,7 +375,7 @@ struct source *source_open(uv_loop_t *loop, struct inbox *inbox, const struct co
     }
     rd_kafka_poll_set_consumer(s->rk);
     s->queue = rd_kafka_queue_get_consumer(s->rk);
-    s->starts = starts_new(s->rk, s->queue, group, buf_cstr(&id));
+    s->starts = starts_new(s->rk, group);
     buf_free(&id);
     int err = poller_open(&s->poller, loop, WAKE_MS, on_ready, s);
     if (err != 0)

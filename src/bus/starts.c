@@ -8,9 +8,8 @@
 #include "core/clock.h"
 #include "core/log.h"
 
-#define ERROR_US 1000000 /* after an error: the coordinator may need a moment */
-#define GRACE_US 5000000 /* after an assignment, without an error */
-#define ASK_MS 5000
+#define GRACE_US                                                                                                       \
+    20000000 /* without an error: an open transaction may hold the offsets back for as long as it may last */
 #define RETRY_BASE_MS 1000
 #define RETRY_MAX_MS 10000
 
@@ -23,27 +22,21 @@ struct start {
 
 struct starts {
     rd_kafka_t *rk;
-    rd_kafka_queue_t *queue;
-    char *group, *group_id;
+    char *group;
     rd_kafka_topic_partition_list_t *list; /* as it was assigned; NULL: nothing is */
     struct start *starts;
     size_t count;
-    int64_t assigned_us;
-    uint64_t assignment; /* counts; tells answers of an earlier one */
-    bool asking;
-    int64_t ask_us; /* when to ask; 0: no reason to */
+    int64_t assigned_us; /* the last time */
+    int64_t again_us;    /* when to assign it anew; 0: no reason to */
     int failures;
-    char why[200]; /* it could not be found out; "" */
-    char trouble[400];
+    char trouble[200];
 };
 
-struct starts *starts_new(rd_kafka_t *rk, rd_kafka_queue_t *queue, const char *group, const char *group_id)
+struct starts *starts_new(rd_kafka_t *rk, const char *group)
 {
     struct starts *s = xcalloc(1, sizeof *s);
     s->rk = rk;
-    s->queue = queue;
     s->group = xstrdup(group);
-    s->group_id = xstrdup(group_id);
     return s;
 }
 
@@ -54,7 +47,6 @@ void starts_free(struct starts *s)
     starts_revoked(s);
     free(s->starts);
     free(s->group);
-    free(s->group_id);
     free(s);
 }
 
@@ -76,21 +68,15 @@ void starts_revoked(struct starts *s)
     if (s->list)
         rd_kafka_topic_partition_list_destroy(s->list);
     s->list = NULL;
-    s->assignment++;
-    s->asking = false;
-    s->ask_us = 0;
-    s->why[0] = '\0';
+    s->again_us = 0;
 }
 
-bool starts_saw(struct starts *s, size_t at, int64_t offset)
+void starts_saw(struct starts *s, size_t at, int64_t offset)
 {
     struct start *p = &s->starts[at];
-    if (offset < p->next)
-        return false;
-    p->next = offset + 1;
+    p->next = offset + 1; /* also when that is less than before: the log was cut, or the topic made anew */
     p->begun = true;
     p->missing = false;
-    return true;
 }
 
 /* --- whether all have begun --- */
@@ -113,8 +99,8 @@ static struct start *find(struct starts *s, int32_t id)
 
 void starts_suspect(struct starts *s)
 {
-    if (s->list && s->ask_us == 0 && !s->asking && !all_begun(s))
-        s->ask_us = clock_mono_us() + ERROR_US;
+    if (s->list && s->again_us == 0 && !all_begun(s))
+        s->again_us = clock_mono_us() + backoff_ms(s->failures++, RETRY_BASE_MS, RETRY_MAX_MS) * 1000;
 }
 
 /* "none", "stopping", "stopped"; else it is fetched, or its offset is looked up in the log until that is known. */
@@ -129,138 +115,48 @@ void starts_look(struct starts *s, const char *stats)
     static const char partition[] = "\"partition\":", fetch_state[] = "\"fetch_state\":\"";
     const char *at = strstr(stats, "\"topics\":{"), *state;
     bool late = clock_mono_us() - s->assigned_us >= GRACE_US;
+    bool missed = late || s->failures > 1;
     if (!s->list || all_begun(s))
         return;
     while (at && (at = strstr(at, partition)) && (state = strstr(at, fetch_state))) {
         struct start *p = find(s, (int32_t)strtol(at + sizeof partition - 1, NULL, 10));
         if (p) {
             p->begun = p->begun || is_begun(state + sizeof fetch_state - 1);
-            p->missing = !p->begun && late;
+            p->missing = !p->begun && missed;
         }
         at = state;
     }
-    if (starts_missing(s) > 0 && s->ask_us == 0 && !s->asking)
-        s->ask_us = clock_mono_us();
+    if (late && starts_missing(s) > 0 && s->again_us == 0)
+        s->again_us = clock_mono_us();
 }
 
-/* --- asking --- */
+/* --- assigning anew --- */
 
-static void ask(struct starts *s)
-{
-    char why[200];
-    rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(s->rk, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(s->list->cnt);
-    for (int i = 0; i < s->list->cnt; i++)
-        rd_kafka_topic_partition_list_add(list, s->list->elems[i].topic, s->list->elems[i].partition);
-    rd_kafka_AdminOptions_set_opaque(options, (void *)(uintptr_t)s->assignment);
-    rd_kafka_AdminOptions_set_request_timeout(options, ASK_MS, why, sizeof why);
-    /* An open transaction may be about to commit offsets. */
-    rd_kafka_error_t *error = rd_kafka_AdminOptions_set_require_stable_offsets(options, 1);
-    if (error)
-        rd_kafka_error_destroy(error);
-    rd_kafka_ListConsumerGroupOffsets_t *question = rd_kafka_ListConsumerGroupOffsets_new(s->group_id, list);
-    rd_kafka_ListConsumerGroupOffsets(s->rk, &question, 1, options, s->queue);
-    rd_kafka_ListConsumerGroupOffsets_destroy(question);
-    rd_kafka_topic_partition_list_destroy(list);
-    rd_kafka_AdminOptions_destroy(options);
-    s->ask_us = 0;
-    s->asking = true;
-}
-
-void starts_tick(struct starts *s)
-{
-    if (!s->list || s->ask_us == 0 || clock_mono_us() < s->ask_us)
-        return;
-    if (all_begun(s))
-        s->ask_us = 0;
-    else
-        ask(s);
-}
-
-/* --- the answer --- */
-
-/* The group's offsets in an answer. NULL with a sentence in why. */
-static const rd_kafka_topic_partition_list_t *offsets_of(rd_kafka_event_t *event, char *why, size_t why_size)
-{
-    const rd_kafka_topic_partition_list_t *offsets = NULL;
-    size_t count = 0;
-    const rd_kafka_ListConsumerGroupOffsets_result_t *result = rd_kafka_event_ListConsumerGroupOffsets_result(event);
-    if (!result || rd_kafka_event_error(event)) {
-        snprintf(why, why_size, "%s", rd_kafka_event_error_string(event));
-        return NULL;
-    }
-    const rd_kafka_group_result_t **groups = rd_kafka_ListConsumerGroupOffsets_result_groups(result, &count);
-    const rd_kafka_error_t *error = count == 1 ? rd_kafka_group_result_error(groups[0]) : NULL;
-    if (count == 1 && !error)
-        offsets = rd_kafka_group_result_partitions(groups[0]);
-    if (!offsets)
-        snprintf(why, why_size, "%s", error ? rd_kafka_error_string(error) : "the answer is empty");
-    return offsets;
-}
-
-/* From where each partition is to go on: those that have begun from where they are. NULL with a sentence in why: the answer
- * has an error, or leaves one out. */
-static rd_kafka_topic_partition_list_t *places(struct starts *s, const rd_kafka_topic_partition_list_t *offsets,
-                                               char *why, size_t why_size)
+/* Those that gave records go on from where they are, the others from what is committed. */
+static rd_kafka_topic_partition_list_t *places(struct starts *s)
 {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_copy(s->list);
     for (int i = 0; i < list->cnt; i++) {
-        rd_kafka_topic_partition_t *to = &list->elems[i];
-        const struct start *p = find(s, to->partition);
-        const rd_kafka_topic_partition_t *from = NULL;
-        for (int j = 0; j < offsets->cnt && !from; j++)
-            if (offsets->elems[j].partition == to->partition && strcmp(offsets->elems[j].topic, to->topic) == 0)
-                from = &offsets->elems[j];
-        if (p && p->next >= 0) {
-            to->offset = p->next;
-        } else if (from && !from->err) {
-            to->offset = from->offset >= 0 ? from->offset : RD_KAFKA_OFFSET_BEGINNING; /* as auto.offset.reset has it */
-        } else {
-            snprintf(why, why_size, "%s", from ? rd_kafka_err2str(from->err) : "the answer leaves a partition out");
-            rd_kafka_topic_partition_list_destroy(list);
-            return NULL;
-        }
+        const struct start *p = find(s, list->elems[i].partition);
+        list->elems[i].offset = p && p->next >= 0 ? p->next : RD_KAFKA_OFFSET_STORED;
     }
     return list;
 }
 
-/* The event that takes the partitions may be on its way: then they go with it, as they would have. A loss that is known must
- * not be forgotten, and rd_kafka_assign would. */
-static bool assign_anew(struct starts *s, const rd_kafka_topic_partition_list_t *list)
+void starts_tick(struct starts *s)
 {
-    if (rd_kafka_assignment_lost(s->rk))
-        return true;
+    if (!s->list || s->again_us == 0 || clock_mono_us() < s->again_us)
+        return;
+    s->again_us = 0;
+    /* A loss that is known must not be forgotten, and rd_kafka_assign would; the event that takes the partitions is on its way. */
+    if (all_begun(s) || rd_kafka_assignment_lost(s->rk))
+        return;
+    rd_kafka_topic_partition_list_t *list = places(s);
     rd_kafka_resp_err_t err = rd_kafka_assign(s->rk, list);
-    if (err)
-        snprintf(s->why, sizeof s->why, "%s", rd_kafka_err2str(err));
-    else
-        log_info("partitions that nobody fetched were started", "group", s->group);
+    rd_kafka_topic_partition_list_destroy(list);
     s->assigned_us = clock_mono_us();
-    return !err;
-}
-
-void starts_answer(struct starts *s, rd_kafka_event_t *event)
-{
-    const rd_kafka_topic_partition_list_t *offsets;
-    rd_kafka_topic_partition_list_t *list = NULL;
-    if (!s->list || (uint64_t)(uintptr_t)rd_kafka_event_opaque(event) != s->assignment)
-        return;
-    s->asking = false;
-    if (all_begun(s))
-        return;
-    offsets = offsets_of(event, s->why, sizeof s->why);
-    if (offsets)
-        list = places(s, offsets, s->why, sizeof s->why);
-    if (list && assign_anew(s, list)) {
-        s->failures = 0;
-        s->why[0] = '\0';
-    } else {
-        if (s->failures == 0)
-            log_warn("the offsets to start from are not known, asking on", "group", s->group, "error", s->why);
-        s->ask_us = clock_mono_us() + backoff_ms(s->failures++, RETRY_BASE_MS, RETRY_MAX_MS) * 1000;
-    }
-    if (list)
-        rd_kafka_topic_partition_list_destroy(list);
+    log_info("partitions that nobody fetches are started again", "group", s->group, "error",
+             err ? rd_kafka_err2str(err) : NULL);
 }
 
 /* --- what can be seen of it --- */
@@ -279,8 +175,7 @@ const char *starts_trouble(struct starts *s)
     if (missing == 0)
         return "";
     snprintf(s->trouble, sizeof s->trouble,
-             "%zu assigned partitions of %zu are not fetched, since the committed offsets are "
-             "not known%s%s",
-             missing, s->count, s->why[0] ? ": " : "", s->why);
+             "%zu assigned partitions of %zu are not fetched, since the committed offsets are not known", missing,
+             s->count);
     return s->trouble;
 }

@@ -98,7 +98,12 @@ static void settle(const struct chore_pool *p, void *worker, void *piece)
     for (int i = 0; i < SETTLE_TRIES; i++) {
         struct run run;
         PGresult *failed = NULL;
-        if (open_run(p, &run, worker) && close_run(p, &run, p->options.chores->settle(&run, piece, &failed), failed))
+        bool ok = open_run(p, &run, worker);
+        if (ok) {
+            ok = p->options.chores->settle(&run, piece, &failed);
+            ok = close_run(p, &run, ok, failed);
+        }
+        if (ok)
             return;
         if (process_stops(p))
             return;
@@ -139,7 +144,11 @@ static void work_trim(struct job *job, void *worker)
     struct run run;
     PGresult *failed = NULL;
     t->more = false;
-    t->ok = open_run(p, &run, worker) && close_run(p, &run, p->options.chores->trim(&run, &t->more, &failed), failed);
+    t->ok = open_run(p, &run, worker);
+    if (t->ok) {
+        t->ok = p->options.chores->trim(&run, &t->more, &failed);
+        t->ok = close_run(p, &run, t->ok, failed);
+    }
 }
 
 static void work_piece(struct job *job, void *worker)

@@ -376,6 +376,6 @@ void pglink_close(struct pglink *l, void (*on_closed)(void *arg), void *arg)
     go_down(l, "closing");
     uv_timer_stop(&l->timer);
     if (l->state == OPENING)
-        return; /* open_done ends it; the pool thread is bounded by the connect time-out */
+        return; /* open_done ends it; the pool thread is bounded by the connect time-out, and by what `setup` takes */
     uv_close((uv_handle_t *)&l->timer, on_timer_closed);
 }

@@ -63,7 +63,7 @@ static void change(struct request *r, const char *retry)
 {
     char id[24];
     snprintf(id, sizeof id, "%" PRId64, r->dead_letter_id);
-    void *arg = request_wait(r, ERR_TIMEOUT);
+    void *arg = request_wait(r, ERR_OUTCOME_UNKNOWN);
     enum err err =
         reader_submit(r->http->reader, READ_CHANGE_DEAD_LETTER, 2, (const char *const[]){id, retry}, on_changed, arg);
     if (err != ERR_NONE)

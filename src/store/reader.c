@@ -14,7 +14,7 @@
 #include "store/barrier.h"
 #include "store/schema.h"
 
-enum { PIPELINE = 64, STALL_SLACK_MS = 500 };
+enum { PIPELINE = 64, STALL_SLACK_MS = 500, LOG_EVERY_US = 10000000 };
 
 /* Plans are made once, must not depend on statistics, and walk along indexes from one look-up to the next. */
 #define PINNED                                                                                                         \
@@ -51,7 +51,8 @@ struct pool {
 struct reader {
     const struct config *config;
     struct pool reads, changes;
-    size_t waiting; /* queued and in flight */
+    size_t waiting;    /* queued and in flight */
+    int64_t logged_us; /* a failed statement */
     uv_timer_t timer;
     uv_check_t check;
     bool stopping;
@@ -82,23 +83,36 @@ static void finish(struct read *q, enum err err, const PGresult *rows)
     free(q);
 }
 
+/* Not each one: where one fails, many do. */
+static void log_failure(struct read *q, const PGresult *rows)
+{
+    struct reader *r = q->reader;
+    int64_t now = clock_mono_us();
+    if (r->logged_us != 0 && now - r->logged_us < LOG_EVERY_US)
+        return;
+    r->logged_us = now;
+    log_warn("a statement for HTTP failed", "query", labels[q->query], "sqlstate",
+             PQresultErrorField(rows, PG_DIAG_SQLSTATE), "error", PQresultErrorField(rows, PG_DIAG_MESSAGE_PRIMARY));
+}
+
 static void on_answer(void *arg, const struct pglink_answer *answer)
 {
     struct read *q = arg;
     const PGresult *rows = answer->result;
-    if (rows && PQresultStatus(rows) == PGRES_TUPLES_OK) {
+    bool change = q->query >= READ_CHANGES;
+    enum pg_failure failure = rows ? pg_classify(NULL, rows) : PG_CONNECTION;
+    if (failure == PG_OK && !(change && answer->warned)) { /* warned: it may not be on the standby */
         finish(q, ERR_NONE, rows);
         return;
     }
-    enum pg_failure failure = rows ? pg_classify(NULL, rows) : PG_CONNECTION;
-    if (failure == PG_BUG || failure == PG_DATA) {
-        log_error("a read failed", "query", labels[q->query], "error",
-                  PQresultErrorField(rows, PG_DIAG_MESSAGE_PRIMARY));
+    if (failure != PG_OK && failure != PG_CONNECTION)
+        log_failure(q, rows);
+    if (failure == PG_BUG || failure == PG_DATA)
         finish(q, ERR_INTERNAL, NULL);
-    } else {
-        bool in_doubt = failure == PG_CONNECTION && q->query >= READ_CHANGES; /* it was on its way */
-        finish(q, in_doubt ? ERR_OUTCOME_UNKNOWN : ERR_DB_UNAVAILABLE, NULL);
-    }
+    else if (failure == PG_TRANSIENT || !change)
+        finish(q, ERR_DB_UNAVAILABLE, NULL);
+    else
+        finish(q, ERR_OUTCOME_UNKNOWN, NULL);
 }
 
 /* Connections take turns, so that slow and quick reads spread evenly. */
@@ -148,12 +162,12 @@ static bool any_up(const struct pool *p)
 
 bool reader_ready(const struct reader *r)
 {
-    return any_up(&r->reads);
+    return any_up(&r->reads) && any_up(&r->changes);
 }
 
 const char *reader_trouble(const struct reader *r)
 {
-    return any_up(&r->reads) ? "" : pglink_trouble(r->reads.links[0].pg);
+    return any_up(&r->reads) ? pglink_trouble(r->changes.links[0].pg) : pglink_trouble(r->reads.links[0].pg);
 }
 
 static void fail_queue(struct pool *p, enum err err)

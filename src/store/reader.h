@@ -82,7 +82,7 @@ struct reader *reader_start(uv_loop_t *loop, const struct config *config);
 enum err reader_submit(struct reader *r, enum read_query query, int count, const char *const params[],
                        read_done on_done, void *arg);
 
-bool reader_ready(const struct reader *r);          /* at least one connection */
+bool reader_ready(const struct reader *r);          /* at least one connection for reads, and the one for changes */
 const char *reader_trouble(const struct reader *r); /* why not, for people; "" when ready */
 void reader_stop(struct reader *r, int64_t deadline_us, void (*on_stopped)(void *arg), void *arg);
 

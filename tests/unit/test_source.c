@@ -178,7 +178,7 @@ static void commit(int32_t partition, int64_t offset)
 
 /* --- tests --- */
 
-/* The first error is for librdkafka's own question, the rest for ours. */
+/* The first error is for its own question, the rest for those that it asks again. */
 static void test_errors_of_the_coordinator(void **state)
 {
     (void)state;
@@ -228,7 +228,7 @@ static void test_revoked_meanwhile(void **state)
         rd_kafka_mock_push_request_errors(cluster, OFFSET_FETCH, 1, RD_KAFKA_RESP_ERR_NOT_COORDINATOR);
     join(&a);
     wait_for(is_missed, &a);
-    assert_non_null(strstr(source_trouble(a.source), "Not coordinator"));
+    assert_non_null(strstr(source_trouble(a.source), "are not fetched"));
     join(&b);
     wait_for(is_revoked, &a);
     assert_int_equal(source_missing(a.source), 0);
