@@ -302,7 +302,7 @@ const char *source_trouble(const struct source *s)
 
 /* --- opening --- */
 
-static rd_kafka_conf_t *consumer_conf(const struct config *config, const char *group, const char *group_id)
+static rd_kafka_conf_t *consumer_conf(const struct config *config, const char *group)
 {
     static const char *const settings[][2] = {
         {"enable.auto.commit", "false"},
@@ -328,7 +328,11 @@ static rd_kafka_conf_t *consumer_conf(const struct config *config, const char *g
     char queue_kb[16];
     snprintf(queue_kb, sizeof queue_kb, "%d", QUEUE_KB);
     kafka_conf_set(conf, "queued.max.messages.kbytes", queue_kb);
-    kafka_conf_set(conf, "group.id", group_id);
+    struct buf id = {0};
+    buf_adds(&id, config->kafka_group_prefix);
+    buf_adds(&id, group);
+    kafka_conf_set(conf, "group.id", buf_cstr(&id));
+    buf_free(&id);
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_OFFSET_COMMIT |
                                        RD_KAFKA_EVENT_STATS | RD_KAFKA_EVENT_FETCH);
     return conf;
@@ -362,21 +366,16 @@ struct source *source_open(uv_loop_t *loop, struct inbox *inbox, const struct co
     s->events = events;
     s->arg = arg;
     s->inbox = inbox;
-    struct buf id = {0};
-    buf_adds(&id, config->kafka_group_prefix);
-    buf_adds(&id, group);
-    rd_kafka_conf_t *conf = consumer_conf(config, group, buf_cstr(&id));
+    rd_kafka_conf_t *conf = consumer_conf(config, group);
     s->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, why_size);
     if (!s->rk) {
         rd_kafka_conf_destroy(conf);
-        buf_free(&id);
         source_free(s);
         return NULL;
     }
     rd_kafka_poll_set_consumer(s->rk);
     s->queue = rd_kafka_queue_get_consumer(s->rk);
     s->starts = starts_new(s->rk, group);
-    buf_free(&id);
     int err = poller_open(&s->poller, loop, WAKE_MS, on_ready, s);
     if (err != 0)
         snprintf(why, why_size, "cannot watch Kafka's queue: %s", uv_strerror(err));

@@ -7,7 +7,6 @@
 #include "core/break.h"
 #include "core/clock.h"
 #include "core/log.h"
-#include "core/pgexec.h"
 
 /* What correctness rests on does not depend on the server's or the role's defaults. */
 static const char session_settings[] = "SET default_transaction_isolation = 'read committed';"
@@ -84,13 +83,12 @@ enum pg_failure pg_classify(const PGconn *conn, const PGresult *result)
     return classify_state(state);
 }
 
-static struct pg_limit in_time(void)
+struct pg_limit pg_setup_limit(void)
 {
     return (struct pg_limit){.deadline_us = clock_mono_us() + PG_SETUP_MS * 1000};
 }
 
-/* Whether it went well, else the reason; the result is gone. */
-static bool judge(PGconn *conn, PGresult *r, char *why, size_t why_size)
+bool pg_judge(PGconn *conn, PGresult *r, char *why, size_t why_size)
 {
     bool ok = r && pg_classify(conn, r) == PG_OK;
     if (!ok)
@@ -151,19 +149,19 @@ PGconn *pg_open(const char *url, const char *application_name, int connect_timeo
 
 PGresult *pg_ask(PGconn *conn, const char *sql)
 {
-    return pg_exec(conn, in_time(), sql, 0, NULL, NULL, NULL, 0);
+    return pg_exec(conn, pg_setup_limit(), sql, 0, NULL, NULL, NULL, 0);
 }
 
 bool pg_run(PGconn *conn, const char *sql, char *why, size_t why_size)
 {
-    return judge(conn, pg_ask(conn, sql), why, why_size);
+    return pg_judge(conn, pg_ask(conn, sql), why, why_size);
 }
 
 bool pg_require_primary(PGconn *conn, char *why, size_t why_size)
 {
     PGresult *r = pg_ask(conn, "select pg_is_in_recovery()");
     bool standby = PQresultStatus(r) == PGRES_TUPLES_OK && PQgetvalue(r, 0, 0)[0] == 't';
-    if (!judge(conn, r, why, why_size))
+    if (!pg_judge(conn, r, why, why_size))
         return false;
     if (standby)
         snprintf(why, why_size, "DATABASE_URL leads to a standby (add target_session_attrs=read-write)");
@@ -172,7 +170,7 @@ bool pg_require_primary(PGconn *conn, char *why, size_t why_size)
 
 bool pg_prepare(PGconn *conn, const char *name, const char *sql, char *why, size_t why_size)
 {
-    return judge(conn, pg_exec_prepare(conn, in_time(), name, sql), why, why_size);
+    return pg_judge(conn, pg_exec_prepare(conn, pg_setup_limit(), name, sql), why, why_size);
 }
 
 bool pg_prepare_call(PGconn *conn, const char *function, int params, char *why, size_t why_size)

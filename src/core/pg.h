@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/pgexec.h"
+
 /* What kind of failure a SQLSTATE is: decides who is to blame and what happens next. */
 enum pg_failure {
     PG_OK,
@@ -25,6 +27,7 @@ PGconn *pg_open(const char *url, const char *application_name, int connect_timeo
 /* What sets a session up must be quick: the calls below block for PG_SETUP_MS at most, and a connection that did not answer by
  * then is of no use any more. Pool and worker threads only. */
 enum { PG_SETUP_MS = 5000 };
+struct pg_limit pg_setup_limit(void); /* of a statement that is sent now */
 
 /* The result of statements without parameters, the last one's; NULL: no answer in time, or not sent. */
 PGresult *pg_ask(PGconn *conn, const char *sql);
@@ -40,6 +43,9 @@ bool pg_prepare(PGconn *conn, const char *name, const char *sql, char *why, size
 
 /* Prepares, under the function's name, the call of a function with so many parameters (at most 40), as rows. */
 bool pg_prepare_call(PGconn *conn, const char *function, int params, char *why, size_t why_size);
+
+/* Whether a statement went well, else the reason in why. Frees r (NULL: it had no answer). */
+bool pg_judge(PGconn *conn, PGresult *r, char *why, size_t why_size);
 
 /* Why a statement failed (r NULL: it had no answer), one line. */
 void pg_why(const PGconn *conn, const PGresult *r, char *why, size_t why_size);

@@ -56,28 +56,35 @@ static PGresult *last_result(PGconn *conn, struct pg_limit limit)
     return NULL;
 }
 
-PGresult *pg_exec(PGconn *conn, struct pg_limit limit, const char *sql, int count, const char *const *values,
-                  const int *lengths, const int *formats, int result_format)
+/* Whether something can be sent; from here on libpq does not block by itself. */
+static bool begin(PGconn *conn)
 {
-    int blocking = !PQisnonblocking(conn);
-    if (PQstatus(conn) != CONNECTION_OK || PQsetnonblocking(conn, 1) != 0)
-        return NULL;
-    int sent = count == 0 && result_format == 0
-                   ? PQsendQuery(conn, sql)
-                   : PQsendQueryParams(conn, sql, count, NULL, values, lengths, formats, result_format);
+    return PQstatus(conn) == CONNECTION_OK && PQsetnonblocking(conn, 1) == 0;
+}
+
+/* blocking: as the connection was before, and is again if it goes on. */
+static PGresult *end(PGconn *conn, struct pg_limit limit, int sent, bool blocking)
+{
     PGresult *r = sent ? last_result(conn, limit) : NULL;
     if (r && blocking)
         PQsetnonblocking(conn, 0);
     return r;
 }
 
+PGresult *pg_exec(PGconn *conn, struct pg_limit limit, const char *sql, int count, const char *const *values,
+                  const int *lengths, const int *formats, int result_format)
+{
+    bool blocking = !PQisnonblocking(conn);
+    if (!begin(conn))
+        return NULL;
+    int sent = count == 0 && result_format == 0
+                   ? PQsendQuery(conn, sql)
+                   : PQsendQueryParams(conn, sql, count, NULL, values, lengths, formats, result_format);
+    return end(conn, limit, sent, blocking);
+}
+
 PGresult *pg_exec_prepare(PGconn *conn, struct pg_limit limit, const char *name, const char *sql)
 {
-    int blocking = !PQisnonblocking(conn);
-    if (PQstatus(conn) != CONNECTION_OK || PQsetnonblocking(conn, 1) != 0)
-        return NULL;
-    PGresult *r = PQsendPrepare(conn, name, sql, 0, NULL) ? last_result(conn, limit) : NULL;
-    if (r && blocking)
-        PQsetnonblocking(conn, 0);
-    return r;
+    bool blocking = !PQisnonblocking(conn);
+    return begin(conn) ? end(conn, limit, PQsendPrepare(conn, name, sql, 0, NULL), blocking) : NULL;
 }

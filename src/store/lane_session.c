@@ -8,7 +8,6 @@
 
 #include "core/clock.h"
 #include "core/pg.h"
-#include "core/pgexec.h"
 #include "store/barrier.h"
 #include "store/lane_append.h"
 #include "store/lane_call.h"
@@ -104,8 +103,7 @@ static PGresult *look_up(PGconn *conn, const struct lost_batch *lost, char *why,
         buf_addc(&arrays[i], '}');
         values[i] = buf_cstr(&arrays[i]);
     }
-    struct pg_limit limit = {.deadline_us = clock_mono_us() + PG_SETUP_MS * 1000};
-    PGresult *r = pg_exec(conn, limit,
+    PGresult *r = pg_exec(conn, pg_setup_limit(),
                           "select * from lane_outcome($1::int[], $2::bigint[], $3::uuid[], $4::int[], $5::uuid[],"
                           " $6::uuid[])",
                           COUNT, values, NULL, NULL, 1);

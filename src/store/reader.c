@@ -200,21 +200,22 @@ static bool prepare(PGconn *conn, int from, int to, char *why, size_t why_size)
     return true;
 }
 
-/* Pool thread, as the next one. */
+/* Pool thread, as the next two. */
+static bool setup_any(PGconn *conn, const struct link *link, char *why, size_t why_size)
+{
+    return pg_require_primary(conn, why, why_size) && schema_check(conn, why, why_size) &&
+           pg_run(conn, PINNED, why, why_size) && pin_time(conn, link->pool->reader->config, why, why_size);
+}
+
 static bool setup_reads(PGconn *conn, void *arg, char *why, size_t why_size)
 {
-    const struct link *link = arg;
-    return pg_require_primary(conn, why, why_size) && schema_check(conn, why, why_size) &&
-           pg_run(conn, PINNED, why, why_size) && pin_time(conn, link->pool->reader->config, why, why_size) &&
-           prepare(conn, 0, READ_CHANGES, why, why_size);
+    return setup_any(conn, arg, why, why_size) && prepare(conn, 0, READ_CHANGES, why, why_size);
 }
 
 static bool setup_changes(PGconn *conn, void *arg, char *why, size_t why_size)
 {
-    const struct link *link = arg;
-    return pg_require_primary(conn, why, why_size) && schema_check(conn, why, why_size) &&
-           pg_run(conn, PINNED, why, why_size) && pin_time(conn, link->pool->reader->config, why, why_size) &&
-           barrier_pass(conn, why, why_size) && prepare(conn, READ_CHANGES, READ_COUNT, why, why_size);
+    return setup_any(conn, arg, why, why_size) && barrier_pass(conn, why, why_size) &&
+           prepare(conn, READ_CHANGES, READ_COUNT, why, why_size);
 }
 
 static void on_up(void *arg)

@@ -6,11 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/clock.h"
 #include "core/embed.h"
 #include "core/hash.h"
 #include "core/pg.h"
-#include "core/pgexec.h"
 #include "core/uuid.h"
 
 /* Hosts that migrate at the same time wait for each other here; released at the end of the transaction. */
@@ -32,8 +30,7 @@ static bool is_function_file(const struct embedded_file *f)
 static PGresult *exec2(PGconn *conn, const char *sql, const char *a, const char *b)
 {
     const char *values[2] = {a, b};
-    struct pg_limit limit = {.deadline_us = clock_mono_us() + PG_SETUP_MS * 1000};
-    return pg_exec(conn, limit, sql, b ? 2 : 1, values, NULL, NULL, 0);
+    return pg_exec(conn, pg_setup_limit(), sql, b ? 2 : 1, values, NULL, NULL, 0);
 }
 
 static bool fail(PGconn *conn, PGresult *r, const char *what, char *why, size_t why_size)
@@ -149,12 +146,7 @@ static bool make_installation(PGconn *conn, uint32_t shards, char *why, size_t w
 /* What may take its time: locks of other hosts, a table's rewriting. */
 static bool run_long(PGconn *conn, const char *sql, char *why, size_t why_size)
 {
-    PGresult *r = PQexec(conn, sql);
-    bool ok = pg_classify(conn, r) == PG_OK;
-    if (!ok)
-        pg_why(conn, r, why, why_size);
-    PQclear(r);
-    return ok;
+    return pg_judge(conn, PQexec(conn, sql), why, why_size);
 }
 
 bool schema_migrate(PGconn *conn, uint32_t shards, void (*progress)(const char *what), char *why, size_t why_size)
